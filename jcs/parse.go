@@ -1,0 +1,393 @@
+package jcs
+
+import (
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Parse reads one JSON text. It is strict as the package documentation says;
+// every error is an ErrMalformed.
+func Parse(data []byte, limits Limits) (Value, error) {
+	if limits.Depth == 0 {
+		limits.Depth = MaxDepth
+	}
+	if limits.Bytes == 0 || limits.Bytes > maxBytes {
+		limits.Bytes = maxBytes
+	}
+	if len(data) > limits.Bytes {
+		return Value{}, fmt.Errorf("%w: %d bytes are more than %d", ErrMalformed, len(data), limits.Bytes)
+	}
+	p := parser{
+		// One copy: names, strings and numbers are then substrings, and the
+		// caller may reuse its buffer.
+		s:     string(data),
+		depth: limits.Depth,
+		doc:   &document{nodes: make([]node, 0, min(len(data)/12+4, 256))},
+	}
+	p.space()
+	if err := p.value(); err != nil {
+		return Value{}, err
+	}
+	p.space()
+	if p.i != len(p.s) {
+		return Value{}, p.fail("data after the value")
+	}
+	return Value{d: p.doc}, nil
+}
+
+// A parser walks the text once and appends nodes in document order.
+type parser struct {
+	s     string
+	i     int // next byte
+	depth int // containers that may still be opened
+	doc   *document
+}
+
+func (p *parser) fail(what string) error {
+	return fmt.Errorf("%w: %s at byte %d", ErrMalformed, what, p.i)
+}
+
+func (p *parser) space() {
+	for p.i < len(p.s) {
+		switch p.s[p.i] {
+		case ' ', '\t', '\n', '\r':
+			p.i++
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) leaf(kind Kind, text string) {
+	p.doc.nodes = append(p.doc.nodes, node{text: text, kind: kind, end: int32(len(p.doc.nodes) + 1)})
+}
+
+func (p *parser) value() error {
+	if p.i >= len(p.s) {
+		return p.fail("unexpected end")
+	}
+	switch c := p.s[p.i]; c {
+	case '{':
+		return p.object()
+	case '[':
+		return p.array()
+	case '"':
+		text, err := p.str()
+		if err != nil {
+			return err
+		}
+		p.leaf(String, text)
+		return nil
+	case 't':
+		return p.word("true", Bool)
+	case 'f':
+		return p.word("false", Bool)
+	case 'n':
+		return p.word("null", Null)
+	default:
+		if c == '-' || isDigit(c) {
+			return p.number()
+		}
+		return p.fail("unexpected character")
+	}
+}
+
+func (p *parser) word(w string, kind Kind) error {
+	if len(p.s)-p.i < len(w) || p.s[p.i:p.i+len(w)] != w {
+		return p.fail("unknown literal")
+	}
+	p.i += len(w)
+	p.leaf(kind, w)
+	return nil
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func (p *parser) digits() bool {
+	from := p.i
+	for p.i < len(p.s) && isDigit(p.s[p.i]) {
+		p.i++
+	}
+	return p.i > from
+}
+
+// number reads RFC 8259 §6:
+//
+//	[ "-" ] ( "0" / digit1-9 *DIGIT ) [ "." 1*DIGIT ] [ ("e" / "E") [ "-" / "+" ] 1*DIGIT ]
+func (p *parser) number() error {
+	from := p.i
+	if p.s[p.i] == '-' {
+		p.i++
+	}
+	if p.i < len(p.s) && p.s[p.i] == '0' {
+		p.i++
+	} else if !p.digits() {
+		return p.fail("malformed number")
+	}
+	if p.i < len(p.s) && p.s[p.i] == '.' {
+		p.i++
+		if !p.digits() {
+			return p.fail("malformed number")
+		}
+	}
+	if p.i < len(p.s) && (p.s[p.i] == 'e' || p.s[p.i] == 'E') {
+		p.i++
+		if p.i < len(p.s) && (p.s[p.i] == '+' || p.s[p.i] == '-') {
+			p.i++
+		}
+		if !p.digits() {
+			return p.fail("malformed number")
+		}
+	}
+	p.leaf(Number, p.s[from:p.i])
+	return nil
+}
+
+func (p *parser) open(kind Kind) (int, error) {
+	if p.depth == 0 {
+		return 0, p.fail("nested too deeply")
+	}
+	p.depth--
+	p.i++
+	p.doc.nodes = append(p.doc.nodes, node{kind: kind})
+	p.space()
+	return len(p.doc.nodes) - 1, nil
+}
+
+func (p *parser) close(at, n int) {
+	p.i++
+	p.depth++
+	p.doc.nodes[at].n = int32(n)
+	p.doc.nodes[at].end = int32(len(p.doc.nodes))
+}
+
+func (p *parser) array() error {
+	at, err := p.open(Array)
+	if err != nil {
+		return err
+	}
+	if p.i < len(p.s) && p.s[p.i] == ']' {
+		p.close(at, 0)
+		return nil
+	}
+	for n := 1; ; n++ {
+		if err := p.value(); err != nil {
+			return err
+		}
+		p.space()
+		if p.i >= len(p.s) {
+			return p.fail("unexpected end")
+		}
+		switch p.s[p.i] {
+		case ',':
+			p.i++
+			p.space()
+		case ']':
+			p.close(at, n)
+			return nil
+		default:
+			return p.fail("expected a comma or the end of the array")
+		}
+	}
+}
+
+func (p *parser) object() error {
+	at, err := p.open(Object)
+	if err != nil {
+		return err
+	}
+	if p.i < len(p.s) && p.s[p.i] == '}' {
+		p.close(at, 0)
+		return nil
+	}
+	for n := 1; ; n++ {
+		if p.i >= len(p.s) || p.s[p.i] != '"' {
+			return p.fail("expected a name")
+		}
+		name, err := p.str()
+		if err != nil {
+			return err
+		}
+		p.leaf(String, name)
+		p.space()
+		if p.i >= len(p.s) || p.s[p.i] != ':' {
+			return p.fail("expected a colon")
+		}
+		p.i++
+		p.space()
+		if err := p.value(); err != nil {
+			return err
+		}
+		p.space()
+		if p.i >= len(p.s) {
+			return p.fail("unexpected end")
+		}
+		switch p.s[p.i] {
+		case ',':
+			p.i++
+			p.space()
+		case '}':
+			p.close(at, n)
+			if p.doc.duplicate(at) {
+				return p.fail("duplicate member in the object that ends")
+			}
+			return nil
+		default:
+			return p.fail("expected a comma or the end of the object")
+		}
+	}
+}
+
+// duplicate reports whether the object at a node has two members of one name.
+// Small objects, which is nearly all, are compared pairwise; a map keeps an
+// object of a hundred thousand members from costing its square.
+func (d *document) duplicate(at int) bool {
+	count := int(d.nodes[at].n)
+	if count > 16 {
+		seen := make(map[string]struct{}, count)
+		for i := int32(at) + 1; i < d.nodes[at].end; i = d.nodes[i+1].end {
+			if _, twice := seen[d.nodes[i].text]; twice {
+				return true
+			}
+			seen[d.nodes[i].text] = struct{}{}
+		}
+		return false
+	}
+	for i := int32(at) + 1; i < d.nodes[at].end; i = d.nodes[i+1].end {
+		for j := d.nodes[i+1].end; j < d.nodes[at].end; j = d.nodes[j+1].end {
+			if d.nodes[i].text == d.nodes[j].text {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// str reads a string and returns its contents. Without escapes that is a
+// substring of the text.
+func (p *parser) str() (string, error) {
+	p.i++
+	from := p.i
+	ascii := true
+	for p.i < len(p.s) {
+		c := p.s[p.i]
+		switch {
+		case c == '"':
+			text := p.s[from:p.i]
+			if !ascii && !utf8.ValidString(text) {
+				return "", p.fail("invalid UTF-8 in the string that ends")
+			}
+			p.i++
+			return text, nil
+		case c == '\\':
+			return p.escaped(from)
+		case c < 0x20:
+			return "", p.fail("control character in a string")
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+		p.i++
+	}
+	return "", p.fail("unexpected end of a string")
+}
+
+// escaped reads the rest of a string that has at least one escape; p.i is at
+// the first.
+func (p *parser) escaped(from int) (string, error) {
+	buf := make([]byte, 0, p.i-from+32)
+	for {
+		run := from
+		for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' {
+			if p.s[p.i] < 0x20 {
+				return "", p.fail("control character in a string")
+			}
+			p.i++
+		}
+		buf = append(buf, p.s[run:p.i]...)
+		if p.i >= len(p.s) {
+			return "", p.fail("unexpected end of a string")
+		}
+		if p.s[p.i] == '"' {
+			if !utf8.Valid(buf) {
+				return "", p.fail("invalid UTF-8 in the string that ends")
+			}
+			p.i++
+			return string(buf), nil
+		}
+		r, err := p.escape()
+		if err != nil {
+			return "", err
+		}
+		buf = utf8.AppendRune(buf, r)
+		from = p.i
+	}
+}
+
+// escape reads one escape sequence; p.i is at its backslash.
+func (p *parser) escape() (rune, error) {
+	if len(p.s)-p.i < 2 {
+		return 0, p.fail("unexpected end of a string")
+	}
+	c := p.s[p.i+1]
+	if c != 'u' {
+		p.i += 2
+		switch c {
+		case '"', '\\', '/':
+			return rune(c), nil
+		case 'b':
+			return '\b', nil
+		case 'f':
+			return '\f', nil
+		case 'n':
+			return '\n', nil
+		case 'r':
+			return '\r', nil
+		case 't':
+			return '\t', nil
+		}
+		return 0, p.fail("unknown escape")
+	}
+	r, ok := p.hex4(p.i)
+	if !ok {
+		return 0, p.fail("malformed \\u escape")
+	}
+	if !utf16.IsSurrogate(r) {
+		p.i += 6
+		return r, nil
+	}
+	// A surrogate is half a character: UTF-8 cannot hold it alone, and readers
+	// that replace it would make two names equal that are not.
+	low, ok := p.hex4(p.i + 6)
+	if !ok {
+		return 0, p.fail("lone surrogate")
+	}
+	pair := utf16.DecodeRune(r, low)
+	if pair == utf8.RuneError {
+		return 0, p.fail("lone surrogate")
+	}
+	p.i += 12
+	return pair, nil
+}
+
+// hex4 decodes \uXXXX at a position.
+func (p *parser) hex4(at int) (rune, bool) {
+	if len(p.s)-at < 6 || p.s[at] != '\\' || p.s[at+1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range []byte(p.s[at+2 : at+6]) {
+		r <<= 4
+		switch {
+		case isDigit(c):
+			r |= rune(c - '0')
+		case 'a' <= c && c <= 'f':
+			r |= rune(c-'a') + 10
+		case 'A' <= c && c <= 'F':
+			r |= rune(c-'A') + 10
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
