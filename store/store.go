@@ -1,0 +1,126 @@
+// Package store is the repository: one schema, implementing the storage
+// interfaces that audit, people and authz declare.
+//
+// What it guarantees: every write goes through one transaction that locks the
+// head of the audit log first (design D4); a read never sees half a Change;
+// nobody but this package writes SQL.
+//
+// # How to write store/<table>.go
+//
+// One file per table, methods on *Store, the literal SQL beside its method,
+// columns enumerated, $1 placeholders, portable subset only (design §4.5).
+// Writes take no ctx and return an audit.Effect that says how many rows it must
+// hit (−1: any); the proof of winning is its WHERE, never a read before it; an
+// INSERT that may collide says ON CONFLICT DO NOTHING and must hit 1. Reads
+// take ctx and go through s.read.
+//
+//	var _ authz.Store = (*Store)(nil)
+//
+//	// UseCode burns a code that is active.
+//	func (s *Store) UseCode(hash string, now time.Time) audit.Effect {
+//		return effect(1, `UPDATE codes SET used = $2
+//			WHERE hash = $1 AND used = 0 AND expires > $2`, hash, now.UnixMilli())
+//	}
+//
+//	// CodeByHash returns the code, or authz.ErrNotFound.
+//	func (s *Store) CodeByHash(ctx context.Context, hash string) (authz.Code, error) {
+//		var c authz.Code
+//		err := s.read.QueryRow(ctx, `SELECT client, expires FROM codes WHERE hash = $1`, hash).
+//			Scan(&c.Client, &c.Expires)
+//		if errors.Is(err, sql.ErrNoRows) {
+//			return authz.Code{}, authz.ErrNotFound
+//		}
+//		if err != nil {
+//			return authz.Code{}, fmt.Errorf("reading code: %w", err)
+//		}
+//		return c, nil
+//	}
+//
+// The schema of the table goes to migrations/NNNN_noun.sql: TEXT and BIGINT
+// columns, NOT NULL with '' or 0 for "none", statements ending in ";" at the end
+// of a line. See package migrations.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/kavach-dev/kavach/audit"
+)
+
+// ErrStore is the root of every error of this package.
+var ErrStore = errors.New("store")
+
+var (
+	// ErrConfig: the data source cannot be understood.
+	ErrConfig = fmt.Errorf("%w: bad data source", ErrStore)
+	// ErrNewerSchema: a newer kavach has migrated this database; this one must
+	// not touch it.
+	ErrNewerSchema = fmt.Errorf("%w: the database has a newer schema than this kavach knows", ErrStore)
+	// ErrNoDatabase: asked to read a database that is not there.
+	ErrNoDatabase = fmt.Errorf("%w: no such database", ErrStore)
+)
+
+// Config says which database, and how.
+type Config struct {
+	// DSN is "sqlite:PATH".
+	DSN string
+	// Issuer is the host[:port] that names the log when the database is
+	// created (https://host:port/… is understood too); later it is ignored.
+	Issuer string
+	// ReadOnly opens an existing database without creating, migrating or
+	// writing anything (audit verify on a copy).
+	ReadOnly bool
+	// MinFree is the free disk space in bytes below which authority is not
+	// widened; 0 means 64 MiB, negative means never refuse.
+	MinFree int64
+}
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	read *reader
+}
+
+// Open opens the database, creating and migrating it if necessary. Any number
+// of processes may do so at once.
+func Open(ctx context.Context, cfg Config) (*Store, error) { panic("unbuilt") }
+
+// Close closes the database. Close the audit.Log first.
+func (s *Store) Close() error { panic("unbuilt") }
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { panic("unbuilt") }
+
+// statement is the audit.Effect of this package.
+type statement struct {
+	rows  int64
+	query string
+	args  []any
+}
+
+// AuditEffect implements audit.Effect.
+func (*statement) AuditEffect() {}
+
+// effect prepares a conditional statement (INSERT, UPDATE or DELETE) that must
+// hit exactly rows rows, or any number if rows is −1.
+func effect(rows int64, query string, args ...any) audit.Effect {
+	return &statement{rows: rows, query: query, args: args}
+}
+
+// reader is the pool for reads. Queries are written with $1 placeholders.
+type reader struct{ db *sql.DB }
+
+// Query runs a read that returns rows.
+func (r *reader) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return r.db.QueryContext(ctx, placeholders(query), args...)
+}
+
+// QueryRow runs a read that returns at most one row.
+func (r *reader) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
+	return r.db.QueryRowContext(ctx, placeholders(query), args...)
+}
+
+// placeholders turns $1 into ?1.
+func placeholders(query string) string { panic("unbuilt") }
