@@ -1,0 +1,77 @@
+# make run    serve on http://127.0.0.1:8420 for trying things out (NOT SAFE: user dev, password dev)
+# make build  bin/kavach, static
+# make test   install what the tests need, then run all of them
+# make check  format, vet, staticcheck, tidy modules, import graph, races
+# make bench  benchmarks, as ratios in one run
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# The packages with goroutines or shared state run under the race detector too.
+RACE := ./audit/... ./authz/... ./guard/... ./mcp/... ./people/... ./store/... ./cmd/...
+
+.PHONY: run build test check bench deps clean
+.DEFAULT_GOAL := build
+
+run:
+	go run ./cmd/kavach serve --dev
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kavach ./cmd/kavach
+
+test: deps
+	go test ./...
+	cd e2e && go test -timeout 20m ./...
+
+check:
+	@echo 'check: gofmt'
+	@unformatted=$$(git ls-files -z -- '*.go' | xargs -0 gofmt -l); \
+		if [ -n "$$unformatted" ]; then echo "not gofmt'd:"; echo "$$unformatted"; exit 1; fi
+	@echo 'check: go mod tidy -diff'
+	go mod tidy -diff
+	cd e2e && go mod tidy -diff
+	@echo 'check: vet'
+	go vet ./...
+	go vet -tags testclock ./cmd/...
+	cd e2e && go vet ./...
+	@echo 'check: staticcheck'
+	go run $(STATICCHECK) ./...
+	cd e2e && go run $(STATICCHECK) ./...
+	@echo 'check: import graph, configuration table, README'
+	go test -count=1 -run '^(TestImports|TestConfiguration|TestReadme|TestDependencies)' ./cmd/kavach
+	@echo 'check: races'
+	go test -race -timeout 20m $(RACE)
+
+bench:
+	go test -run '^$$' -bench . -benchtime 2s ./...
+
+# deps installs what the tests need and is silent about what is there already:
+# a C compiler for the race detector, a headless Chromium and the npm packages
+# of the real clients. Without apt (or without the right to use it) it says
+# what is missing; the tests that need it are then skipped, or fail when CI is
+# set.
+deps:
+	@need=''; \
+	command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
+	command -v chromium-headless-shell >/dev/null || need="$$need chromium-headless-shell"; \
+	if [ -n "$$need" ]; then \
+		sudo=''; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
+		if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
+			echo "deps: installing$$need with apt"; \
+			$$sudo apt-get update -qq && \
+			DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$need >/dev/null; \
+		else \
+			echo "deps: please install$$need; the tests that need it are skipped until then"; \
+		fi; \
+	fi
+	@if [ ! -f e2e/node/node_modules/.package-lock.json ] || [ e2e/node/package-lock.json -nt e2e/node/node_modules/.package-lock.json ]; then \
+		if command -v npm >/dev/null; then \
+			echo 'deps: npm ci in e2e/node'; \
+			cd e2e/node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json; \
+		else \
+			echo 'deps: please install node 20 and npm; the tests that need them are skipped until then'; \
+		fi; \
+	fi
+
+clean:
+	rm -rf bin .kavach-dev e2e/node/node_modules
