@@ -7,12 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
+	"math/big"
 
 	"github.com/kavach-dev/kavach/jcs"
 )
@@ -131,17 +131,15 @@ func (k PrivateKey) Sign(message []byte) ([]byte, error) {
 
 // rawSignature turns the ASN.1 of crypto.Signer into r ‖ s (RFC 7518 §3.4).
 func rawSignature(der []byte) ([]byte, error) {
-	var r, s []byte
-	input := cryptobyte.String(der)
-	var inner cryptobyte.String
-	if !input.ReadASN1(&inner, asn1.SEQUENCE) || !input.Empty() ||
-		!inner.ReadASN1Integer(&r) || !inner.ReadASN1Integer(&s) || !inner.Empty() ||
-		len(r) > 32 || len(s) > 32 {
-		return nil, fmt.Errorf("signing: the signer returned a malformed ECDSA signature")
+	var pair struct{ R, S *big.Int }
+	rest, err := asn1.Unmarshal(der, &pair)
+	if err != nil || len(rest) > 0 || pair.R.Sign() <= 0 || pair.S.Sign() <= 0 ||
+		pair.R.BitLen() > 256 || pair.S.BitLen() > 256 {
+		return nil, errors.New("signing: the signer returned a malformed ECDSA signature")
 	}
 	sig := make([]byte, 64)
-	copy(sig[32-len(r):32], r)
-	copy(sig[64-len(s):], s)
+	pair.R.FillBytes(sig[:32])
+	pair.S.FillBytes(sig[32:])
 	return sig, nil
 }
 
