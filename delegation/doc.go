@@ -1,0 +1,88 @@
+// Package delegation says what an agent may do: it issues, derives and verifies
+// chains of signed grants without any server state.
+//
+// What the package guarantees:
+//
+//   - Verify reads no claim before the signature over it held, and refuses at
+//     the first failure, in a fixed order, with a fixed name (Reason).
+//   - A Chain comes out of Verify and from nowhere else. Chain.Allows is a
+//     second, pure question: it asks every link, not only the last one, so a
+//     mistake in comparing two links cannot widen authority.
+//   - A dimension that a link restricts and a request does not speak about is
+//     refused. What a request leaves out never counts as allowed.
+//   - Derive and Exchange only narrow. Derive works offline with the holder's
+//     key; Exchange computes the claims of a new root for the server to sign.
+//   - No I/O, no clock, no goroutine, no log: callers pass now.
+//
+// # The token
+//
+//	root~link~…~leaf              at most 9 compact JWTs joined by "~"
+//	root  typ at+jwt (aat+jwt for AAT-only verifiers), signed by the server, kid selects the anchor
+//	link  typ aat+jwt, signed by the key in the cnf.jwk of the part before it
+//
+// One part without del_depth is a plain RFC 9068 access token. One part with
+// it is a root, whose holder can append links. The chain layer is that of
+// draft-niyikiza-oauth-attenuating-agent-tokens-02.
+//
+// Outside the token a part is identified by its lid, the SHA-256 of its JWS
+// signing input, and by nothing else: a jti is chosen by whoever signs.
+package delegation
+
+import "time"
+
+// Revision names the draft whose chain layer this package is wire-compatible
+// with.
+const Revision = "draft-niyikiza-oauth-attenuating-agent-tokens-02"
+
+// Sizes and times of delegation.md §1.
+const (
+	// MaxLinks is the number of tokens in a chain, the root included.
+	MaxLinks = 9
+	// MaxDepth is the deepest del_depth and the largest del_max_depth.
+	MaxDepth = 8
+	// DefaultMaxDepth is the depth a grant gives unless it says otherwise.
+	DefaultMaxDepth = 3
+	// MaxToken is the size of one compact JWT in bytes.
+	MaxToken = 8192
+	// MaxChainHeader is the size of a chain in an Authorization header.
+	MaxChainHeader = 7168
+	// MaxChainBody is the size of a chain in a body or in MCP _meta, and so
+	// the largest that Verify looks at.
+	MaxChainBody = 57344
+	// MaxAudience is the number of resources a root may name.
+	MaxAudience = 8
+	// MaxAncestry is the number of ids in anc.
+	MaxAncestry = 32
+	// MaxTools is the number of tools in one token.
+	MaxTools = 64
+	// MaxScopes bounds the scope tokens that Sign and Derive write. Verify is
+	// bounded by MaxToken.
+	MaxScopes = 256
+
+	// IatSkew is how far in the future iat and nbf may lie. There is no
+	// leeway for exp.
+	IatSkew = 30 * time.Second
+	// DefaultRootTTL and MaxRootTTL bound tokens signed by the server. The
+	// maximum is checked by Verify.
+	DefaultRootTTL = 300 * time.Second
+	MaxRootTTL     = 3600 * time.Second
+	// DefaultLinkTTL, MaxLinkTTL and MinLinkTTL bound what Derive makes; a
+	// verifier does not check them.
+	DefaultLinkTTL = 120 * time.Second
+	MaxLinkTTL     = 900 * time.Second
+	MinLinkTTL     = time.Second
+)
+
+// Algorithms (RFC 7518, RFC 9864). The list is closed: "none" and HMAC cannot
+// be written down, and "EdDSA" is refused.
+const (
+	Ed25519 = "Ed25519"
+	ES256   = "ES256"
+	RS256   = "RS256"
+)
+
+// Types of the JWTs in a chain, byte-exact.
+const (
+	TypeAccessToken = "at+jwt"
+	TypeLink        = "aat+jwt"
+)
