@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/jcs"
 )
 
 // Narrow is what the next link is to allow. Everything it leaves out stays as
@@ -45,5 +46,139 @@ type Derived struct {
 // key that is already in the chain. It does not verify the parent: Verify
 // first what you did not make.
 func Derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, now time.Time) (Derived, error) {
-	panic("unbuilt")
+	derived, refusal := derive(parent, key, to, n, now)
+	if refusal != nil {
+		return Derived{}, refusal
+	}
+	return derived, nil
+}
+
+func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, now time.Time) (Derived, *Refusal) {
+	chain, refusal := unverifiedParts(parent)
+	if refusal != nil {
+		return Derived{}, refusal
+	}
+	leaf := &chain[len(chain)-1]
+	switch {
+	case leaf.depth == nil || leaf.maxDepth == nil:
+		return Derived{}, refuse(DepthInvalid, DimensionDepth, "a plain token has no links")
+	case key.IsZero() || key.Public() != leaf.key:
+		return Derived{}, refuse(HolderBindingFailed, DimensionKey, "the key is not the one the parent is bound to")
+	case to.IsZero():
+		return Derived{}, refuse(Malformed, DimensionKey, "the receiver has no key")
+	case *leaf.depth >= *leaf.maxDepth:
+		return Derived{}, refuse(DepthInvalid, DimensionDepth, "the parent is sealed")
+	case now.Unix() >= leaf.exp:
+		return Derived{}, refuse(Expired, DimensionTTL, "the parent is over")
+	}
+	claims, clamped, refusal := n.claims(leaf, now)
+	if refusal != nil {
+		return Derived{}, refusal
+	}
+	claims["iss"] = key.Public().ThumbprintURI()
+	claims["cnf"] = map[string]any{"jwk": to.JWK(), "jkt": to.Thumbprint()}
+	payload, err := jcs.Marshal(claims)
+	if err != nil {
+		return Derived{}, refuse(Malformed, "", "claims")
+	}
+	// The verifier's own eyes: what it would refuse is not signed.
+	p, refusal := parsePart(payload, false)
+	if refusal != nil {
+		return Derived{}, refusal
+	}
+	if refusal := p.edge(chain, now.Unix()); refusal != nil {
+		return Derived{}, refusal
+	}
+	header := linkHeaderEd25519
+	if key.Alg() == ES256 {
+		header = linkHeaderES256
+	}
+	signed := header + "." + jcs.Base64URL(payload)
+	signature, err := key.Sign([]byte(signed))
+	if err != nil {
+		return Derived{}, refuse(SignatureInvalid, DimensionKey, "the key does not sign")
+	}
+	link := signed + "." + jcs.Base64URL(signature)
+	if len(link) > MaxToken || len(parent)+1+len(link) > MaxChainBody {
+		return Derived{}, refuse(TooLarge, "", "more than 8192 bytes a token or 57344 a chain")
+	}
+	return Derived{
+		Chain: parent + "~" + link, LID: linkID(signed), JTI: p.jti,
+		Expires: time.Unix(p.exp, 0), Clamped: clamped,
+	}, nil
+}
+
+// unverifiedParts reads a chain that is about to get a link. Nothing in it is
+// verified; a verifier will.
+func unverifiedParts(token string) ([]part, *Refusal) {
+	texts, refusal := split(token)
+	if refusal != nil {
+		return nil, refusal
+	}
+	chain := make([]part, 0, len(texts))
+	for i, text := range texts {
+		h, refusal := text.parseHeader()
+		if refusal != nil {
+			return nil, refusal.at(i)
+		}
+		p, refusal := parsePart(text.payload, i == 0)
+		if refusal != nil {
+			return nil, refusal.at(i)
+		}
+		p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
+		chain = append(chain, *p)
+	}
+	return chain, nil
+}
+
+// claims writes everything of the link but its keys.
+func (n Narrow) claims(leaf *part, now time.Time) (claims map[string]any, clamped bool, refusal *Refusal) {
+	iat := max(now.Unix(), leaf.iat)
+	exp, clamped, refusal := clampTTL(n.TTL, MaxLinkTTL, now, leaf.exp)
+	if refusal != nil {
+		return nil, false, refusal
+	}
+	if exp-iat < int64(MinLinkTTL/time.Second) {
+		return nil, false, refuse(Expired, DimensionTTL, "less than a second is left")
+	}
+	tools := n.Tools
+	if tools == nil {
+		tools = leaf.tools
+	}
+	if refusal := tools.validate(); refusal != nil {
+		return nil, false, refusal
+	}
+	if len(tools) == 0 && len(leaf.tools) > 0 {
+		return nil, false, refuse(NotNarrower, DimensionTools, "an empty map below a restriction allows no tool at all")
+	}
+	limits := n.Limits.within(leaf.limits)
+	audience := n.Audience
+	if audience == nil {
+		audience = leaf.aud
+	}
+	depth, maxDepth := *leaf.depth+1, *leaf.maxDepth
+	if n.MaxDepth != nil {
+		maxDepth = depth + int64(*n.MaxDepth)
+	}
+	return map[string]any{
+		"sub": leaf.sub, "client_id": n.ClientID, "aud": audience,
+		"iat": iat, "exp": exp, "jti": NewJTI(now), "scope": joinScopes(n.Scopes),
+		"authorization_details": details(tools, limits, leaf.hasLimits || !limits.IsZero()),
+		"del_depth":             depth, "del_max_depth": maxDepth, "par_hash": leaf.lid,
+	}, clamped, nil
+}
+
+// clampTTL returns the end of a token that was asked to live for ttl, at most
+// longest and not beyond latest.
+func clampTTL(ttl, longest time.Duration, now time.Time, latest int64) (exp int64, clamped bool, refusal *Refusal) {
+	if ttl == 0 {
+		// A default is cut without a word: nobody asked for more.
+		return min(now.Unix()+int64(DefaultLinkTTL/time.Second), latest), false, nil
+	}
+	if ttl < MinLinkTTL {
+		return 0, false, refuse(Malformed, DimensionTTL, "less than a second")
+	}
+	asked := now.Unix() + int64(ttl/time.Second)
+	exp = min(asked, now.Unix()+int64(longest/time.Second), latest)
+	return exp, exp < asked, nil
 }

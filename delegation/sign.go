@@ -186,7 +186,7 @@ func (c Claims) payload() ([]byte, error) {
 		if refusal := c.Tools.validate(); refusal != nil {
 			return nil, fmt.Errorf("%w: %w", ErrClaims, refusal)
 		}
-		claims["authorization_details"] = details(c.Tools, c.Limits)
+		claims["authorization_details"] = details(c.Tools, c.Limits, !c.Limits.IsZero())
 	}
 	if len(c.Ancestry) > 0 {
 		claims["anc"] = c.Ancestry
@@ -201,9 +201,11 @@ func (c Claims) payload() ([]byte, error) {
 	return payload, nil
 }
 
-func details(tools Tools, limits Limits) []any {
+// details writes authorization_details. limited says whether there is a
+// kavach_limits entry, which may have no member.
+func details(tools Tools, limits Limits, limited bool) []any {
 	list := []any{map[string]any{"type": toolsType, "tools": tools.Map()}}
-	if !limits.IsZero() {
+	if limited {
 		entry := limits.Map()
 		entry["type"] = limitsType
 		list = append(list, entry)

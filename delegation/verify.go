@@ -4,8 +4,6 @@ import (
 	"crypto/subtle"
 	"slices"
 	"time"
-
-	"github.com/kavach-dev/kavach/agent"
 )
 
 // Verifier verifies tokens and chains of one issuer. Its methods are safe for
@@ -207,8 +205,7 @@ func subset(child, parent []string) bool {
 	return true
 }
 
-// keyOf reports whether a key thumbprint stands in the chain.
-func (c *Chain) keyOf(key agent.PublicKey) bool {
-	jkt := key.Thumbprint()
+// keyOf reports whether a thumbprint is of a key in the chain.
+func (c *Chain) keyOf(jkt string) bool {
 	return slices.ContainsFunc(c.parts, func(p part) bool { return p.jkt == jkt })
 }
