@@ -1,0 +1,98 @@
+package guard
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+type contextKey struct{}
+
+// A visit is one request on its way through the guard.
+type visit struct {
+	guard   *guard
+	chain   *delegation.Chain
+	need    delegation.Request
+	audited bool
+	request *http.Request
+
+	mu      sync.Mutex // guards owed and refused
+	owed    []string   // dimensions the handler still has to ask about
+	refused *answer    // to the first question that was refused
+}
+
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(contextKey{}).(*visit)
+	return v
+}
+
+// From returns the verified chain of the request, and nil where no guard ran.
+func From(ctx context.Context) *delegation.Chain {
+	if v := visitOf(ctx); v != nil {
+		return v.chain
+	}
+	return nil
+}
+
+// Scope asks whether every link holds the scopes. Like the four other questions
+// it returns nil or a *delegation.Refusal, reports a refusal, and discharges
+// the obligation of a route that declared the dimension for later. A handler
+// that gets a refusal stops: whatever it answers below status 400, or nothing,
+// becomes the refusal. To sift a list ask From(ctx).AllowsResource instead.
+func Scope(ctx context.Context, s delegation.Scope) error {
+	return ask(ctx, delegation.DimensionScope, delegation.Request{Scope: s},
+		func(c *delegation.Chain) error { return c.AllowsScope(s) })
+}
+
+// Tool asks whether every link allows the call.
+func Tool(ctx context.Context, call delegation.Call) error {
+	d := delegation.Given(call)
+	return ask(ctx, delegation.DimensionTools, delegation.Request{Tool: d},
+		func(c *delegation.Chain) error { return c.AllowsTool(d) })
+}
+
+// Resource asks whether every link allows the resource: its canonical id here.
+func Resource(ctx context.Context, id string) error {
+	d := delegation.Given(id)
+	return ask(ctx, delegation.DimensionResources, delegation.Request{Resource: d},
+		func(c *delegation.Chain) error { return c.AllowsResource(d) })
+}
+
+// Network asks whether every link allows a connection that the action opens:
+// "host:port" or "host".
+func Network(ctx context.Context, destination string) error {
+	d := delegation.Given(destination)
+	return ask(ctx, delegation.DimensionNetwork, delegation.Request{Network: d},
+		func(c *delegation.Chain) error { return c.AllowsNetwork(d) })
+}
+
+// Size asks whether every link allows that many bytes.
+func Size(ctx context.Context, bytes int64) error {
+	d := delegation.Given(bytes)
+	return ask(ctx, delegation.DimensionSize, delegation.Request{Size: d},
+		func(c *delegation.Chain) error { return c.AllowsSize(d) })
+}
+
+func ask(ctx context.Context, dimension string, need delegation.Request, question func(*delegation.Chain) error) error {
+	v := visitOf(ctx)
+	if v == nil {
+		return &delegation.Refusal{Reason: delegation.Malformed, Part: -1, Detail: "no guard in front of this handler"}
+	}
+	if err := question(v.chain); err != nil {
+		a := v.guard.answerTo(v, need.Scope, err)
+		v.guard.report(v.request, &visit{guard: v.guard, chain: v.chain, need: need}, a.status, a.refusal)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.refused == nil {
+			v.refused = &a
+		}
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.owed = slices.DeleteFunc(v.owed, func(d string) bool { return d == dimension })
+	return nil
+}

@@ -1,0 +1,343 @@
+// Package guard is the middleware of a resource server: a token or chain comes
+// in, a verified chain is in the context when the handler runs, and everything
+// else is answered with the challenge that tells a client what to do.
+//
+// What the package guarantees:
+//
+//   - A handler behind Require runs only after steps 0 to 16 of delegation.md
+//     §6 held for this request: signature, issuer, audience exactly this
+//     resource, time, holder binding, revocation, and what the route needs
+//     against every link of the chain.
+//   - A dimension that the token restricts and the route does not speak about
+//     refuses the request. One that the route declares for later must be asked
+//     (Tool, Resource, Network, Size) and allowed before the first byte of the
+//     answer; otherwise the answer is replaced by 403.
+//   - One credential per request, from one Authorization header. Query strings,
+//     bodies and cookies are never looked at.
+//   - Every answer of its own is JSON, says nothing internal, and carries the
+//     challenge of RFC 6750 with the metadata of RFC 9728.
+//
+// Proofs of possession are not taken yet: a bound token or a chain is refused
+// with the reason holder_binding_failed.
+//
+//	keys := guard.NewJWKS(guard.JWKSConfig{Issuer: issuer, URL: issuer + "/.well-known/jwks.json"})
+//	defer keys.Close()
+//	protect := guard.Require(guard.Config{
+//		Resource: "https://git.example", Verifier: keys,
+//		Need: guard.Need{Request: delegation.Request{Scope: delegation.AllOf("repository:read")}},
+//	})
+//	http.Handle("/diff", protect(handler))
+//
+// The middleware starts no goroutine; a JWKS owns one.
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/wellknown"
+)
+
+// NoCredentials is the reason of a Decision about a request that carried none.
+// It is no refusal of a token, so it is not in the verifier's vocabulary.
+const NoCredentials delegation.Reason = "no_credentials"
+
+// Verifier runs steps 0 to 12. *delegation.Verifier and *JWKS are such.
+type Verifier interface {
+	// Verify returns the chain, or a *delegation.Refusal. Any other error is a
+	// failure to decide and is answered with 503.
+	Verify(token string, now time.Time) (*delegation.Chain, error)
+}
+
+// Revocations is step 15: whether anything the chain names or came from was
+// revoked. An error means that it is unknown, and is answered with 503.
+type Revocations interface {
+	Revoked(ctx context.Context, chain *delegation.Chain) (bool, error)
+}
+
+// Need is what one request needs.
+type Need struct {
+	// Request holds the scope and the dimensions as far as they are known
+	// before the handler runs.
+	Request delegation.Request
+	// Later names dimensions (delegation.DimensionTools, …Resources, …Network,
+	// …Size, …Scope) that the handler will ask about itself. What Request
+	// already states need not stand here.
+	Later []string
+}
+
+// Config says what is protected and how. Resource and Verifier are needed.
+type Config struct {
+	// Resource is this resource server's identifier: what aud must be, byte
+	// for byte.
+	Resource string
+	// Verifier verifies tokens of the authorization server.
+	Verifier Verifier
+	// MetadataURL is what challenges name as resource_metadata. Empty: the
+	// place that RFC 9728 gives it for Resource.
+	MetadataURL string
+	// Baseline are the scopes named by the challenge to a request without a
+	// usable token: the smallest useful set. Nil: those of Need.
+	Baseline []string
+	// Need is what every request here needs. The zero Need refuses: a scope
+	// must be stated, if only as delegation.NoScope().
+	Need Need
+	// NeedOf, if set, computes the need from the request instead. It runs only
+	// for a genuine token. If it reads the body it must put it back. An error
+	// is answered with 400.
+	NeedOf func(*http.Request) (Need, error)
+	// SharedAudience takes tokens that name further resources. It is for
+	// kavach's own endpoints and for nobody else: any of the resources that
+	// such a token names could present it here.
+	SharedAudience bool
+	// Revocations is asked for every token. Nil: tokens live until they
+	// expire.
+	Revocations Revocations
+	// Report is told every decision before it takes effect. It returns when
+	// the record is as durable as it must be. If it fails for a request that
+	// was allowed, the request is refused with 503. A token with
+	// audit_required is refused where there is no Report.
+	Report func(context.Context, Decision) error
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Log takes what operators should see. Nil: slog.Default.
+	Log *slog.Logger
+}
+
+// Phases of a Decision about a token that demands a record (audit.md §4).
+const (
+	// Before says that the action has not begun and must not unless Report
+	// returns nil.
+	Before = "before"
+	// After tells the outcome.
+	After = "after"
+)
+
+// Decision is what was decided about one request.
+type Decision struct {
+	// Request is the request; its body belongs to the handler.
+	Request *http.Request
+	// Chain is what the token verified to, nil if it did not or if it is not
+	// for this resource.
+	Chain *delegation.Chain
+	// Allowed says whether the request passes.
+	Allowed bool
+	// Phase is Before or After for a token with audit_required, "" otherwise.
+	Phase string
+	// Status is the HTTP status of the answer; 0 while it is not known.
+	Status int
+	// Reason, Dimension and Detail say why not.
+	Reason    delegation.Reason
+	Dimension string
+	Detail    string
+	// Need is what the request needed, as far as it came to that.
+	Need delegation.Request
+}
+
+type guard struct {
+	Config
+	stopAfterAuthentication bool
+}
+
+// Require returns the middleware. A Config without Resource or Verifier is a
+// mistake of the program and panics.
+func Require(cfg Config) func(http.Handler) http.Handler {
+	return newGuard(cfg, false)
+}
+
+// Authenticate is Require without step 16, for a handler that learns what a
+// request needs only by dispatching it. The handler has to ask
+// From(ctx).Allows for everything it does, and can answer a refusal with
+// Refuse. Need and NeedOf are not used, and the duty of audit_required is the
+// handler's.
+func Authenticate(cfg Config) func(http.Handler) http.Handler {
+	return newGuard(cfg, true)
+}
+
+func newGuard(cfg Config, stopAfterAuthentication bool) func(http.Handler) http.Handler {
+	if cfg.Resource == "" {
+		panic("guard: Config.Resource is missing")
+	}
+	if cfg.Verifier == nil {
+		panic("guard: Config.Verifier is missing")
+	}
+	if cfg.MetadataURL == "" {
+		var err error
+		if cfg.MetadataURL, err = wellknown.ResourceURLOf(cfg.Resource); err != nil {
+			panic("guard: Config.Resource is not an absolute URL without a fragment")
+		}
+	}
+	if cfg.Baseline == nil {
+		cfg.Baseline = cfg.Need.Request.Scope.Names()
+	}
+	cfg.Baseline = slices.Clone(cfg.Baseline)
+	slices.Sort(cfg.Baseline)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	g := &guard{cfg, stopAfterAuthentication}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, next) })
+	}
+}
+
+func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	v := &visit{guard: g}
+	scheme, token, err := credentials(r.Header)
+	if err == nil {
+		err = v.authenticate(r.Context(), scheme, token)
+	}
+	if err != nil {
+		g.refuse(w, r, v, err)
+		return
+	}
+	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, v))
+	v.request = r
+	if g.stopAfterAuthentication {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if err := v.authorize(r); err != nil {
+		g.refuse(w, r, v, err)
+		return
+	}
+	v.run(w, r, next)
+}
+
+// authenticate runs steps 0 to 15.
+func (v *visit) authenticate(ctx context.Context, scheme, token string) error {
+	g := v.guard
+	if len(token) > delegation.MaxChainHeader && isChain(token) {
+		return &delegation.Refusal{Reason: delegation.TooLarge, Part: -1}
+	}
+	chain, err := g.Verifier.Verify(token, g.Now())
+	if err != nil {
+		return err
+	}
+	// Step 13: "the last token is for exactly this resource and no other".
+	if g.SharedAudience {
+		err = chain.ForAmong(g.Resource)
+	} else {
+		err = chain.For(g.Resource)
+	}
+	if err != nil {
+		return err
+	}
+	v.chain = chain
+	// Step 14: without proofs only an unbound token sent as Bearer passes.
+	if chain.Scheme() != delegation.Bearer {
+		return &delegation.Refusal{Reason: delegation.HolderBindingFailed, Part: -1, Detail: "a proof of possession is needed"}
+	}
+	if err := chain.CheckScheme(scheme); err != nil {
+		return err
+	}
+	if g.Revocations == nil {
+		return nil
+	}
+	revoked, err := g.Revocations.Revoked(ctx, chain)
+	if err != nil {
+		g.Log.ErrorContext(ctx, "revocation unknown", "error", err)
+		return &delegation.Refusal{Reason: delegation.StatusUnknown, Part: -1}
+	}
+	if revoked {
+		return &delegation.Refusal{Reason: delegation.Revoked, Part: -1}
+	}
+	return nil
+}
+
+// authorize runs step 16 for what is known of the request, notes what the
+// handler owes, and reports.
+func (v *visit) authorize(r *http.Request) error {
+	need := v.guard.Need
+	if v.guard.NeedOf != nil {
+		var err error
+		if need, err = v.guard.NeedOf(r); err != nil {
+			return &badNeed{err}
+		}
+	}
+	v.need = need.Request
+	q := need.Request
+	for _, check := range []struct {
+		dimension string
+		set       bool
+		ask       func() error
+	}{
+		{delegation.DimensionScope, q.Scope.Set(), func() error { return v.chain.AllowsScope(q.Scope) }},
+		{delegation.DimensionTools, q.Tool.Set(), func() error { return v.chain.AllowsTool(q.Tool) }},
+		{delegation.DimensionResources, q.Resource.Set(), func() error { return v.chain.AllowsResource(q.Resource) }},
+		{delegation.DimensionNetwork, q.Network.Set(), func() error { return v.chain.AllowsNetwork(q.Network) }},
+		{delegation.DimensionSize, q.Size.Set(), func() error { return v.chain.AllowsSize(q.Size) }},
+	} {
+		if !check.set && slices.Contains(need.Later, check.dimension) {
+			if check.dimension == delegation.DimensionScope || v.chain.Restricts(check.dimension) {
+				v.owed = append(v.owed, check.dimension)
+			}
+			continue
+		}
+		if err := check.ask(); err != nil {
+			return err
+		}
+	}
+	if err := v.chain.AllowsUncounted(); err != nil {
+		return err
+	}
+	return v.reportAllowed(r)
+}
+
+func (v *visit) reportAllowed(r *http.Request) error {
+	v.audited = v.chain.Restricts(delegation.DimensionAudit)
+	if v.guard.Report == nil {
+		if v.audited {
+			return &delegation.Refusal{
+				Reason: delegation.ConstraintViolated, Dimension: delegation.DimensionAudit, Part: -1,
+				Detail: "no audit log is configured",
+			}
+		}
+		return nil
+	}
+	d := Decision{Request: r, Chain: v.chain, Allowed: true, Need: v.need}
+	if v.audited {
+		d.Phase = Before
+	}
+	if err := v.guard.Report(r.Context(), d); err != nil {
+		return &unrecorded{err}
+	}
+	return nil
+}
+
+// report tells a refusal. It does not depend on the log: what was refused stays
+// refused.
+func (g *guard) report(r *http.Request, v *visit, status int, refusal delegation.Refusal) {
+	if g.Report == nil {
+		return
+	}
+	err := g.Report(r.Context(), Decision{
+		Request: r, Chain: v.chain, Status: status, Need: v.need,
+		Reason: refusal.Reason, Dimension: refusal.Dimension, Detail: refusal.Detail,
+	})
+	if err != nil {
+		g.Log.ErrorContext(r.Context(), "a refusal was not recorded", "reason", refusal.Reason, "error", err)
+	}
+}
+
+// badNeed: NeedOf could not make sense of the request.
+type badNeed struct{ err error }
+
+func (e *badNeed) Error() string { return "computing what the request needs: " + e.err.Error() }
+func (e *badNeed) Unwrap() error { return e.err }
+
+// unrecorded: Report failed for a request that was allowed.
+type unrecorded struct{ err error }
+
+func (e *unrecorded) Error() string { return "recording the decision: " + e.err.Error() }
+func (e *unrecorded) Unwrap() error { return e.err }
+
+var errNoCredentials = errors.New("no credentials")

@@ -1,0 +1,222 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/wellknown"
+)
+
+// maxJWKS bounds the key set that is fetched.
+const maxJWKS = 1 << 20
+
+// ErrFetch is the root of what goes wrong when a key set is fetched.
+var ErrFetch = errors.New("fetching the key set")
+
+// JWKSConfig says where the keys of an authorization server are. Issuer and URL
+// are needed.
+type JWKSConfig struct {
+	// Issuer is the iss of its tokens, byte for byte.
+	Issuer string
+	// URL is its jwks_uri.
+	URL string
+	// Client fetches. Nil: a client of its own that follows no redirects.
+	Client *http.Client
+	// Refresh is how often the set is fetched. Zero: 5 min.
+	Refresh time.Duration
+	// MaxStale is how old the set may get, when fetching fails, before nothing
+	// is decided any more. Zero: 1 h.
+	MaxStale time.Duration
+	// Refetch is the least time between two fetches that an unknown kid asks
+	// for. Zero: 10 s.
+	Refetch time.Duration
+	// Timeout bounds one fetch. Zero: 5 s.
+	Timeout time.Duration
+	// Now is the clock that ages the set. Nil: time.Now.
+	Now func() time.Time
+	// Log takes what operators should see. Nil: slog.Default.
+	Log *slog.Logger
+}
+
+// JWKS is a Verifier with the keys of an authorization server, fetched over
+// HTTP. A key that leaves the set verifies nothing after the next fetch. It
+// owns one goroutine, which Close ends.
+type JWKS struct {
+	cfg  JWKSConfig
+	set  atomic.Pointer[keySet]
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu    sync.Mutex // held while fetching: callers wait for one fetch, not for many
+	tried time.Time  // when the last fetch began
+}
+
+// keySet is one fetched set; it never changes.
+type keySet struct {
+	verifier delegation.Verifier
+	fetched  time.Time
+}
+
+// NewJWKS starts fetching. A Config without Issuer or URL is a mistake of the
+// program and panics.
+func NewJWKS(cfg JWKSConfig) *JWKS {
+	if cfg.Issuer == "" || cfg.URL == "" {
+		panic("guard: JWKSConfig.Issuer or URL is missing")
+	}
+	if cfg.Client == nil {
+		cfg.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}
+	}
+	cfg.Refresh = orDefault(cfg.Refresh, 5*time.Minute)
+	cfg.MaxStale = orDefault(cfg.MaxStale, time.Hour)
+	cfg.Refetch = orDefault(cfg.Refetch, 10*time.Second)
+	cfg.Timeout = orDefault(cfg.Timeout, 5*time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	k := &JWKS{cfg: cfg, stop: stop, done: make(chan struct{})}
+	go k.run(ctx)
+	return k
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+// Close ends the background refresh. Verify goes on with what it has until
+// that is stale.
+func (k *JWKS) Close() {
+	k.stop()
+	<-k.done
+}
+
+func (k *JWKS) run(ctx context.Context) {
+	defer close(k.done)
+	tick := time.NewTicker(k.cfg.Refresh)
+	defer tick.Stop()
+	for {
+		if err := k.fetch(ctx, time.Time{}); err != nil && ctx.Err() == nil {
+			k.cfg.Log.WarnContext(ctx, "the key set could not be refreshed", "url", k.cfg.URL, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Verify implements Verifier. Without a set that is fresh enough the answer is
+// status_unknown. An unknown kid has the set fetched again, at most once in
+// JWKSConfig.Refetch.
+func (k *JWKS) Verify(token string, now time.Time) (*delegation.Chain, error) {
+	set := k.fresh()
+	if set == nil {
+		// Nothing yet, or nothing any more: try, but not for every request.
+		set = k.refetch()
+		if set == nil {
+			return nil, &delegation.Refusal{Reason: delegation.StatusUnknown, Part: -1, Detail: "no current keys"}
+		}
+	}
+	chain, err := set.verifier.Verify(token, now)
+	if delegation.ReasonOf(err) != delegation.UnknownRoot {
+		return chain, err
+	}
+	if newer := k.refetch(); newer != nil && newer != set {
+		return newer.verifier.Verify(token, now)
+	}
+	return nil, err
+}
+
+// fresh returns the set unless it is too old.
+func (k *JWKS) fresh() *keySet {
+	set := k.set.Load()
+	if set == nil || k.cfg.Now().Sub(set.fetched) > k.cfg.MaxStale {
+		return nil
+	}
+	return set
+}
+
+// refetch fetches unless that was tried a moment ago, and returns the set.
+func (k *JWKS) refetch() *keySet {
+	err := k.fetch(context.Background(), k.cfg.Now().Add(-k.cfg.Refetch))
+	if err != nil {
+		k.cfg.Log.Warn("the key set could not be fetched", "url", k.cfg.URL, "error", err)
+	}
+	return k.fresh()
+}
+
+// fetch replaces the set, unless the last try began after the given time.
+func (k *JWKS) fetch(ctx context.Context, unlessAfter time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.cfg.Now()
+	if !unlessAfter.IsZero() && k.tried.After(unlessAfter) {
+		return nil
+	}
+	k.tried = now
+	ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
+	defer cancel()
+	keys, err := k.get(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFetch, err)
+	}
+	anchors := make(map[string]delegation.Anchor, len(keys))
+	for _, key := range keys {
+		// Keys of other purposes are in the same set; their kid is no anchor's.
+		if anchor, err := delegation.NewAnchor(key.KID, key.Public); err == nil {
+			anchors[key.KID] = anchor
+		}
+	}
+	if len(anchors) == 0 {
+		return fmt.Errorf("%w: no key for access tokens in it", ErrFetch)
+	}
+	k.set.Store(&keySet{
+		verifier: delegation.Verifier{
+			Issuer:  k.cfg.Issuer,
+			Anchors: func(kid string) (delegation.Anchor, bool) { a, ok := anchors[kid]; return a, ok },
+		},
+		fetched: now,
+	})
+	return nil
+}
+
+func (k *JWKS) get(ctx context.Context) ([]wellknown.Key, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.cfg.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := k.cfg.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKS+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxJWKS {
+		return nil, errors.New("larger than 1 MiB")
+	}
+	return wellknown.ParseJWKS(body)
+}
