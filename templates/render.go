@@ -142,7 +142,7 @@ func (p *Pages) secureHeaders(h http.Header, nonce string) {
 // private-use scheme (the caller has matched it with what the client
 // registered), never one that runs in our origin or reads this computer.
 func Navigable(raw string) error {
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("\"'<>\\^`{|}", r) }) {
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("\"<>\\^`{|}", r) }) {
 		return fmt.Errorf("%w: it holds a character that must be percent-encoded", ErrURL)
 	}
 	u, err := url.Parse(raw)
