@@ -1,0 +1,144 @@
+package mcp
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+const (
+	defaultTTL = 120 // seconds: what delegate returns lands in a model's context
+	maxTTL     = 900
+)
+
+func (s *Server) delegateTool() tool {
+	return tool{
+		name: "delegate", title: "Delegate authority", scopes: []string{ScopeDelegate}, action: audit.Delegate,
+		description: "Makes a token for another agent that may do a part of what you may do: fewer scopes, less time, tighter limits. " +
+			"The authority is that of the token of this request; it cannot be widened. " +
+			"Returns the token, its token_id, what it may do, when it expires, and who acts for whom. " +
+			"Not for getting a token for yourself, not for another person's agents, and not for work you can do yourself. " +
+			"Needs scope " + ScopeDelegate + ".",
+		run: s.delegate,
+	}
+}
+
+func (s *Server) delegate(ctx context.Context, c *call, value jcs.Value) (map[string]any, error) {
+	ask, asked, err := parseDelegate(value)
+	if err == nil && c.chain.Bound() && ask.Key.IsZero() {
+		// "A bound parent never yields an unbound token."
+		err = &refusal{reason: "invalid_request", text: "your token is bound to a key, so the new one must be bound too; pass the receiver's public_key"}
+	}
+	if err != nil {
+		return nil, s.refused(ctx, c, audit.Delegate, "kavach/delegate", err)
+	}
+	issued, err := s.cfg.Delegator.Delegate(ctx, c.chain, ask)
+	if err != nil {
+		return nil, err
+	}
+	kind := "Bearer"
+	if !ask.Key.IsZero() {
+		kind = "DPoP"
+	}
+	content := map[string]any{
+		"token": issued.Token, "token_id": issued.LID, "token_type": kind,
+		"scopes": list(issued.Scopes), "audience": list(issued.Audience),
+		"constraints": constraints(issued.Limits, issued.Tools),
+		"expires_in":  int64(issued.ExpiresIn / time.Second),
+		"clamped":     issued.Clamped,
+		"chain":       list(issued.Path),
+	}
+	var notes []string
+	if issued.Clamped {
+		notes = append(notes, "the time was shortened because the token of this request ends earlier")
+	}
+	if asked && kind == "DPoP" {
+		notes = append(notes, "the key is used as given; nothing proves that the agent holds it")
+	}
+	if len(notes) > 0 {
+		content["note"] = strings.Join(notes, "; ")
+	}
+	return content, nil
+}
+
+// parseDelegate reads the arguments by schemas/delegate.in.json.
+func parseDelegate(value jcs.Value) (ask delegation.Ask, keyed bool, err error) {
+	a := readArguments(value, "", "agent", "scopes", "ttl_seconds", "audience", "public_key", "tools", "constraints", "max_depth")
+	ask.Receiver = a.text("agent", 128, textPattern)
+	if !a.has("agent") {
+		a.fail("agent is missing: say which agent shall use the token, by id or name")
+	}
+	ask.Scopes = a.list("scopes", 64, 128, scopePattern)
+	ask.TTL = time.Duration(a.integer("ttl_seconds", 1, maxTTL, defaultTTL)) * time.Second
+	if audience := a.text("audience", 256, printablePattern); audience != "" {
+		ask.Audience = []string{audience}
+	}
+	if key := a.object("public_key"); key.Exists() {
+		keyed = true
+		public, err := agent.ParsePublicKey(key)
+		if err != nil {
+			a.fail("public_key must be a public Ed25519 or P-256 JWK with the members kty, crv, x (and y) only")
+		}
+		ask.Key = public
+	}
+	if tools := a.object("tools"); tools.Exists() {
+		for name, rules := range tools.Fields() {
+			if rules.Kind() != jcs.Object || rules.Len() > 0 {
+				a.fail("tools.%.64q must be an empty object: rules for arguments are not supported", name)
+			}
+		}
+		parsed, err := delegation.ParseTools(tools)
+		if err != nil {
+			a.fail("tools must be an object of at most 64 tool names, each with an empty object")
+		}
+		ask.Tools = parsed
+	}
+	if limits := a.object("constraints"); limits.Exists() {
+		if limits.Get("max_calls").Exists() {
+			a.fail("constraints.max_calls is not supported: no counter runs here; use a short ttl_seconds instead")
+		}
+		l := readArguments(limits, "constraints.", "resources", "allow_network", "max_file_size", "audit_required")
+		l.list("resources", 32, 256, printablePattern)
+		l.list("allow_network", 32, 256, printablePattern)
+		l.integer("max_file_size", 0, jcs.MaxInt, 0)
+		l.boolean("audit_required")
+		if l.err != nil && a.err == nil {
+			a.err = l.err
+		}
+		parsed, err := delegation.ParseLimits(limits)
+		if err != nil {
+			a.fail("constraints: %s", advice(refusalOf(err)))
+		}
+		ask.Limits = parsed
+	}
+	if a.has("max_depth") {
+		depth := int(a.integer("max_depth", 0, delegation.MaxDepth, 0))
+		ask.MaxDepth = &depth
+	}
+	if a.err != nil {
+		return delegation.Ask{}, false, a.err
+	}
+	return ask, keyed, nil
+}
+
+// constraints shows limits and tools the way they are asked for.
+func constraints(limits delegation.Limits, tools delegation.Tools) map[string]any {
+	m := limits.Map()
+	if len(tools) > 0 {
+		m["tools"] = tools.Map()
+	}
+	return m
+}
+
+// list makes nil an empty array.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
