@@ -2,8 +2,24 @@ package audit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
+)
+
+// Bounds of a batch (design D4).
+const (
+	maxBatch      = 256
+	maxBatchBytes = 1 << 20
+	maxYields     = 3
+	queueLength   = 2 * maxBatch
+	// outboxLook is how many seconds pass between looks at an outbox that this
+	// process believes empty.
+	outboxLook = 10
 )
 
 // Config says how a Log works.
@@ -27,36 +43,233 @@ type Status struct {
 	// Changes and Batches count what committed, Conflicts the lost conditions
 	// among them.
 	Changes, Batches, Conflicts uint64
-	// Unrecorded is how many entries wait in the outbox, as far as this
-	// process knows.
+	// Unrecorded is how many entries this process put into the outbox and has
+	// not seen leave it.
 	Unrecorded int64
-	// Refusals counts entries that came through Refuse: queued now, written
-	// whole, counted in summaries, and lost because the queue was full.
+	// What came through Refuse: waiting now, written whole, counted in
+	// summaries, and lost because the log was away for too long.
 	RefusalsQueued, RefusalsWritten, RefusalsSummarised, RefusalsLost uint64
 }
 
-// Log is the log of one process: the one write path.
-type Log struct{ cfg Config }
+// Log is the log of one process: the one write path. It owns two goroutines,
+// run (the committer) and refusals.run; Close ends both.
+type Log struct {
+	cfg      Config
+	refusals *refusals
 
-// NewLog starts the two goroutines of a Log. Close ends them.
-func NewLog(cfg Config) *Log { return &Log{cfg: cfg} }
+	queue    chan *pending // closed by Close, read by run alone
+	stopping chan struct{} // closed first by Close: nobody waits for room in queue
+	stop     sync.Once
+	done     chan struct{} // closed by run when the queue is empty and closed
+	entering sync.RWMutex  // read-held while a Change joins the queue
+	closed   bool          // under entering
 
-// Commit implements Committer.
-func (l *Log) Commit(ctx context.Context, c Change) error { panic("unbuilt") }
+	outbox                      atomic.Int64 // see Status.Unrecorded
+	changes, batches, conflicts atomic.Uint64
+	failure                     atomic.Pointer[error]
+}
 
-// Refuse records a refusal to an unauthenticated caller: not awaited, durable
-// within a second; per (source, endpoint, reason) the first ten a minute whole,
-// the rest as one audit.summary a minute. source is the caller's address or
-// whatever stands for it.
-//
-// Refusals to authenticated callers, and every refusal with reason replayed,
-// revoked, key_reuse or refresh_reuse, go through Commit.
-func (l *Log) Refuse(source, endpoint string, e Entry) { panic("unbuilt") }
+// pending is a Change in the queue.
+type pending struct {
+	w       Write
+	keys    []Key
+	size    int
+	verdict error      // what to answer once w is durable
+	answer  chan error // of one element
+}
+
+// NewLog starts the goroutines of a Log. Close ends them.
+func NewLog(cfg Config) *Log {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Deadline == 0 {
+		cfg.Deadline = 8 * time.Second
+	}
+	l := &Log{cfg: cfg, queue: make(chan *pending, queueLength), stopping: make(chan struct{}), done: make(chan struct{})}
+	l.refusals = newRefusals(l)
+	go l.run()
+	go l.refusals.run()
+	return l
+}
+
+// Commit implements Committer: it returns nil, or an error that wraps
+// ErrInvalid, ErrConflict, ErrIDConflict, ErrStatement, ErrUnrecorded,
+// ErrUnavailable, or the cause of ctx if that ended before the Change was
+// queued.
+func (l *Log) Commit(ctx context.Context, c Change) error {
+	w, err := prepare(l.cfg.Store.LogID(), c)
+	if err != nil {
+		return err
+	}
+	if w.empty() {
+		return nil
+	}
+	p := &pending{w: w, keys: w.keys(nil), size: w.size(), answer: make(chan error, 1)}
+	if err := l.enqueue(ctx, p); err != nil {
+		return err
+	}
+	return <-p.answer
+}
+
+func (l *Log) enqueue(ctx context.Context, p *pending) error {
+	l.entering.RLock()
+	defer l.entering.RUnlock()
+	if l.closed {
+		return fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: not queued: %w", ErrUnavailable, context.Cause(ctx))
+	}
+	select {
+	case l.queue <- p:
+		return nil
+	default:
+	}
+	select {
+	case l.queue <- p:
+		return nil
+	case <-l.stopping:
+		return fmt.Errorf("%w: closing", ErrUnavailable)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: not queued: %w", ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// Close writes what is queued, refusals included, and ends the goroutines.
+// Commit answers ErrUnavailable from then on. If ctx ends first, Close returns
+// its error and the goroutines end as soon as the database lets them.
+func (l *Log) Close(ctx context.Context) error {
+	l.stop.Do(func() {
+		l.refusals.close()
+		go func() {
+			select {
+			case <-l.refusals.done:
+			case <-ctx.Done():
+			}
+			close(l.stopping)
+			l.entering.Lock()
+			l.closed = true
+			l.entering.Unlock()
+			close(l.queue)
+		}()
+	})
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: closing the log: %w", ErrAudit, ctx.Err())
+	}
+}
 
 // Status reports how the log is doing.
-func (l *Log) Status() Status { panic("unbuilt") }
+func (l *Log) Status() Status {
+	s := Status{Changes: l.changes.Load(), Batches: l.batches.Load(), Conflicts: l.conflicts.Load(), Unrecorded: l.outbox.Load()}
+	if err := l.failure.Load(); err != nil {
+		s.Err = *err
+	}
+	l.refusals.status(&s)
+	return s
+}
 
-// Close writes what is queued, refusals included, and ends the goroutines. It
-// waits until ctx ends; Commit answers ErrUnavailable from the moment of the
-// call.
-func (l *Log) Close(ctx context.Context) error { panic("unbuilt") }
+// run is the committer. It alone talks to Store.Append, so that the Changes of
+// one process never wait for each other's locks.
+func (l *Log) run() {
+	defer close(l.done)
+	l.outbox.Store(1) // what an earlier process left, until drain has looked
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var held *pending
+	many := false
+	for ticks := 1; ; {
+		if held == nil {
+			select {
+			case p, open := <-l.queue:
+				if !open {
+					l.drain()
+					return
+				}
+				held = p
+			case <-tick.C:
+				// Another process may have left something, so look now and then.
+				if ticks++; l.outbox.Load() > 0 || ticks%outboxLook == 0 {
+					l.drain()
+				}
+				continue
+			}
+		}
+		var batch []*pending
+		batch, held = l.gather(held, many)
+		many = len(batch) > 1
+		if l.outbox.Load() > 0 {
+			l.drain() // "the outbox goes first when the log is back" (D3)
+		}
+		l.commit(batch)
+	}
+}
+
+// gather takes what is queued. If the batch before had more than one Change
+// others are on their way: then it yields the processor a few times while the
+// queue is empty. There is no timer, so a lone Change never waits.
+//
+// A Change whose id is in the batch already is held back for the next one: it
+// is answered alone (audit.md §3).
+func (l *Log) gather(first *pending, many bool) (batch []*pending, held *pending) {
+	ids := make(map[Key]bool, len(first.keys))
+	size, yields := 0, 0
+	p := first
+	for {
+		if len(batch) > 0 && (size+p.size > maxBatchBytes || anyIn(ids, p.keys)) {
+			return batch, p
+		}
+		for _, k := range p.keys {
+			ids[k] = true
+		}
+		batch, size = append(batch, p), size+p.size
+		if len(batch) == maxBatch {
+			return batch, nil
+		}
+		for p = nil; p == nil; {
+			select {
+			case p = <-l.queue:
+				if p == nil { // closed; run sees that when held is nil
+					return batch, nil
+				}
+			default:
+				if !many || yields == maxYields {
+					return batch, nil
+				}
+				yields++
+				runtime.Gosched()
+			}
+		}
+	}
+}
+
+func anyIn(set map[Key]bool, keys []Key) bool {
+	for _, k := range keys {
+		if set[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// failed remembers why the log cannot be written; nil when it can.
+func (l *Log) failed(err error) {
+	before := l.failure.Load()
+	if err == nil {
+		if before != nil {
+			l.failure.Store(nil)
+			l.cfg.Logger.Info("the audit log is back")
+		}
+		return
+	}
+	l.failure.Store(&err)
+	if before == nil || !errors.Is(*before, err) && (*before).Error() != err.Error() {
+		l.cfg.Logger.Error("the audit log cannot be written", "error", err)
+	}
+}

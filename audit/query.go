@@ -81,4 +81,4 @@ func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) { panic("un
 func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) { panic("unbuilt") }
 
 // ReadStore is what a Reader needs of the store.
-type ReadStore interface{}
+type ReadStore interface{ LogID() string }

@@ -1,6 +1,32 @@
 package audit
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
+
+// What an adapter says about a batch that did not commit.
+var (
+	// ErrDuplicate: a key of the batch is in the log (or the outbox) already.
+	ErrDuplicate = fmt.Errorf("%w: id is in the log", ErrAudit)
+	// ErrLogRefused: only the log's own tables refuse.
+	ErrLogRefused = fmt.Errorf("%w: the log refuses", ErrAudit)
+	// ErrUnknown: COMMIT was sent and not answered.
+	ErrUnknown = fmt.Errorf("%w: outcome of commit unknown", ErrAudit)
+)
+
+// BrokenError: the Write at Index failed with an error of its own after which
+// the transaction must not go on; without it the batch may run again.
+type BrokenError struct {
+	Index int
+	Err   error
+}
+
+// Error implements error.
+func (e *BrokenError) Error() string { return fmt.Sprintf("%v: %v", ErrStatement, e.Err) }
+
+// Unwrap makes a BrokenError an ErrStatement.
+func (e *BrokenError) Unwrap() []error { return []error{ErrStatement, e.Err} }
 
 // Write is a Change made ready for an adapter: its entries are drafts.
 type Write struct {
@@ -28,6 +54,8 @@ type Key struct{ By, ID string }
 type Waiting struct {
 	// ID is the entry id.
 	ID string
+	// Time is when its Change committed, in Unix milliseconds.
+	Time int64
 	// Entry is the entry as [Draft.Bytes] wrote it.
 	Entry []byte
 }
@@ -55,7 +83,7 @@ type Store interface {
 
 	// AppendUnrecorded runs one narrowing Write with outbox rows in place of
 	// its records. It does not touch the log's tables.
-	AppendUnrecorded(ctx context.Context, w Write) (Outcome, error)
+	AppendUnrecorded(ctx context.Context, w Write, now int64) (Outcome, error)
 
 	// Find returns the bytes of those keys that are in the log, looked up while
 	// holding the head, so that a COMMIT still under way is waited for.

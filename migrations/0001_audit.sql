@@ -40,9 +40,9 @@ CREATE TABLE audit_lids (
   lid  TEXT   NOT NULL,
   role TEXT   NOT NULL,
   seq  BIGINT NOT NULL,
-  exp  BIGINT NOT NULL,
-  PRIMARY KEY (lid, role, seq)
+  exp  BIGINT NOT NULL
 );
+CREATE INDEX audit_lids_lid ON audit_lids (lid, seq);
 
 -- The one row every batch locks first.
 CREATE TABLE audit_head (

@@ -14,3 +14,6 @@ BEGIN SELECT RAISE(ABORT, 'audit records are never deleted'); END
 CREATE TRIGGER audit_head_no_delete BEFORE DELETE ON audit_head
 BEGIN SELECT RAISE(ABORT, 'the audit head is never deleted'); END
 ;;
+CREATE TRIGGER audit_head_forward BEFORE UPDATE ON audit_head WHEN NEW.size < OLD.size
+BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END
+;;

@@ -50,8 +50,8 @@ func load(fsys fs.FS, adapter string) ([]Migration, error) {
 		}
 		number, noun, ok := strings.Cut(parts[0], "_")
 		version, err := strconv.Atoi(number)
-		if !ok || err != nil || version != len(out)+1 {
-			return nil, fmt.Errorf("migration %s: want number %04d", name, len(out)+1)
+		if !ok || err != nil || len(out) > 0 && version <= out[len(out)-1].Version {
+			return nil, fmt.Errorf("migration %s: want NNNN_noun.sql with a number of its own", name)
 		}
 		body, err := fs.ReadFile(fsys, name)
 		if err != nil {

@@ -37,7 +37,7 @@
 //	}
 //
 // The schema of the table goes to migrations/NNNN_noun.sql: TEXT and BIGINT
-// columns, NOT NULL with '' or 0 for "none", statements ending in ";" at the end
+// columns, NOT NULL with ” or 0 for "none", statements ending in ";" at the end
 // of a line. See package migrations.
 package store
 
@@ -46,6 +46,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/kavach-dev/kavach/audit"
 )
@@ -80,18 +82,69 @@ type Config struct {
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
-	read *reader
+	read  *reader
+	write *writer // nil if read-only
+	disk  *disk   // nil if read-only
+	log   string  // the log's id
 }
 
+var (
+	_ audit.Store     = (*Store)(nil)
+	_ audit.ReadStore = (*Store)(nil)
+)
+
 // Open opens the database, creating and migrating it if necessary. Any number
-// of processes may do so at once.
-func Open(ctx context.Context, cfg Config) (*Store, error) { panic("unbuilt") }
+// of processes may do so at once. Errors wrap ErrStore.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	path, ok := strings.CutPrefix(cfg.DSN, "sqlite:")
+	if !ok || path == "" || strings.HasPrefix(path, ":memory:") {
+		return nil, fmt.Errorf("%w %q: want sqlite:PATH", ErrConfig, cfg.DSN)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if cfg.ReadOnly {
+		return openReadOnly(ctx, path)
+	}
+	if err := createFile(path); err != nil {
+		return nil, fmt.Errorf("%w: creating the database: %w", ErrStore, err)
+	}
+	s := &Store{disk: newDisk(path, cfg.MinFree)}
+	if s.write, err = openWriter(ctx, path); err != nil {
+		return nil, err
+	}
+	if err := s.write.migrate(ctx, cfg.Issuer); err != nil {
+		return nil, errors.Join(err, s.write.close())
+	}
+	if s.read, err = openReader(path, "rw"); err == nil {
+		s.log, err = s.setting(ctx, settingLog)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
 
 // Close closes the database. Close the audit.Log first.
-func (s *Store) Close() error { panic("unbuilt") }
+func (s *Store) Close() error {
+	var errs []error
+	if s.read != nil {
+		errs = append(errs, s.read.db.Close())
+	}
+	if s.write != nil {
+		errs = append(errs, s.write.close())
+	}
+	return errors.Join(errs...)
+}
 
-// Ping says whether the database answers.
-func (s *Store) Ping(ctx context.Context) error { panic("unbuilt") }
+// Ping says whether the database answers a read, and has the schema.
+func (s *Store) Ping(ctx context.Context) error {
+	if _, err := s.setting(ctx, settingLog); err != nil {
+		return fmt.Errorf("asking the database: %w", err)
+	}
+	return nil
+}
 
 // statement is the audit.Effect of this package.
 type statement struct {
@@ -122,5 +175,6 @@ func (r *reader) QueryRow(ctx context.Context, query string, args ...any) *sql.R
 	return r.db.QueryRowContext(ctx, placeholders(query), args...)
 }
 
-// placeholders turns $1 into ?1.
-func placeholders(query string) string { panic("unbuilt") }
+// placeholders turns $1 into ?1, the form that SQLite and D1 number. No
+// statement of ours has a "$" in a literal.
+func placeholders(query string) string { return strings.ReplaceAll(query, "$", "?") }
