@@ -3,9 +3,7 @@ package jcs
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 )
 
 // Canonical returns the canonical bytes of a value (RFC 8785). Numbers become
@@ -25,7 +23,7 @@ func Transform(data []byte) ([]byte, error) {
 	}
 	for i := range v.d.nodes {
 		if n := &v.d.nodes[i]; n.kind == Number {
-			if _, err := strconv.ParseFloat(n.text, 64); err != nil {
+			if _, err := nearest(n.text); err != nil {
 				return nil, fmt.Errorf("%w: the number %.40s has no canonical form", ErrMalformed, n.text)
 			}
 		}
@@ -83,8 +81,8 @@ func (d *document) appendCanonical(dst []byte, at int32) []byte {
 	case Bool:
 		return append(dst, n.text...)
 	case Number:
-		f, err := strconv.ParseFloat(n.text, 64)
-		if err != nil || math.IsInf(f, 0) {
+		f, err := nearest(n.text)
+		if err != nil {
 			return append(dst, n.text...)
 		}
 		return appendNumber(dst, f)

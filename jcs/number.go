@@ -40,7 +40,7 @@ func (v Value) Float() (f float64, admissible bool) {
 	if text == "" {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(text, 64)
+	f, err := nearest(text)
 	if err != nil {
 		return f, false
 	}
@@ -132,6 +132,24 @@ func (d decimal) equal(o decimal) bool {
 	}
 }
 
+// nearest returns the double nearest to a number; the error says that it is
+// beyond the range. strconv misplaces the point of integers of more than 800
+// digits, so a long text is brought to the form 0.d₁d₂d₃…e<exp> first.
+func nearest(text string) (float64, error) {
+	if len(text) <= 300 {
+		return strconv.ParseFloat(text, 64)
+	}
+	d := decimalOf(text)
+	if d.digits == "" {
+		return 0, nil
+	}
+	short := "0." + strings.Replace(d.digits, ".", "", 1) + "e" + strconv.FormatInt(d.exp, 10)
+	if d.negative {
+		short = "-" + short
+	}
+	return strconv.ParseFloat(short, 64)
+}
+
 // appendNumber writes a double as ECMAScript's Number::toString does, which
 // RFC 8785 §3.2.2.3 prescribes.
 func appendNumber(dst []byte, f float64) []byte {
@@ -142,10 +160,9 @@ func appendNumber(dst []byte, f float64) []byte {
 	if a := math.Abs(f); a < 1e-6 || a >= 1e21 {
 		format = 'e'
 	}
-	from := len(dst)
 	dst = strconv.AppendFloat(dst, f, format, -1, 64)
 	// Go writes at least two digits of exponent: 1e-07 is 1e-7 here.
-	if n := len(dst); format == 'e' && n-from >= 4 && dst[n-2] == '0' {
+	if n := len(dst); format == 'e' && dst[n-2] == '0' && !isDigit(dst[n-3]) {
 		dst[n-2] = dst[n-1]
 		dst = dst[:n-1]
 	}
