@@ -1,0 +1,125 @@
+package authz
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxCredential bounds what is decoded of a Basic header.
+const maxCredential = 16 << 10
+
+// unauthenticated is the one answer to everything that is wrong with a
+// client's authentication: which part was wrong is nobody's business.
+func unauthenticated() *Error {
+	return &Error{
+		Status: http.StatusUnauthorized, Code: "invalid_client",
+		Description: "client authentication failed",
+		Challenge:   `Basic realm="kavach", charset="UTF-8"`, // RFC 6749 §5.2, RFC 9110 §15.5.2
+	}
+}
+
+// credentials is what a request says about the client that sends it.
+type credentials struct {
+	method   Method
+	clientID string
+	secret   string
+}
+
+// Authenticate returns the client that a request whose form was read by
+// [ParseForm] comes from. It used exactly one method and that is the one it is
+// registered with. An error that is not an *Error is a failure of the database
+// and must be answered with 503: a client that reads invalid_client throws its
+// registration away.
+func (g *Registry) Authenticate(ctx context.Context, r *http.Request) (Client, error) {
+	cred, err := readCredentials(r)
+	if err != nil {
+		return Client{}, err
+	}
+	c, err := g.cachedClient(ctx, cred.clientID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Client{}, err
+	}
+	// The same work whether or not the client exists.
+	matches := secretMatches(c.SecretHash, cred.secret)
+	switch {
+	case err != nil, c.Disabled, c.Method != cred.method:
+		return Client{}, unauthenticated()
+	case c.Method == MethodNone:
+		return c, nil
+	case c.Method == MethodBasic, c.Method == MethodPost:
+		if c.SecretHash != "" && matches {
+			return c, nil
+		}
+	}
+	return Client{}, unauthenticated()
+}
+
+func readCredentials(r *http.Request) (credentials, error) {
+	var found []credentials
+	header := r.Header.Values("Authorization")
+	if len(header) > 1 {
+		return credentials{}, unauthenticated()
+	}
+	if len(header) == 1 {
+		cred, ok := readBasic(header[0])
+		if !ok {
+			return credentials{}, unauthenticated()
+		}
+		found = append(found, cred)
+	}
+	id := r.PostForm.Get("client_id")
+	if r.PostForm.Has("client_secret") {
+		found = append(found, credentials{MethodPost, id, r.PostForm.Get("client_secret")})
+	}
+	if r.PostForm.Has("client_assertion") || r.PostForm.Has("client_assertion_type") {
+		// Nobody may use assertions here yet; as a second method it is refused
+		// as one.
+		found = append(found, credentials{MethodKeyJWT, id, ""})
+	}
+	switch {
+	case len(found) > 1:
+		// RFC 6749 §5.2: "utilizes more than one mechanism for authenticating
+		// the client".
+		return credentials{}, badRequest("invalid_request", "use one method of client authentication")
+	case len(found) == 0:
+		found = append(found, credentials{MethodNone, id, ""})
+	}
+	cred := found[0]
+	if cred.clientID == "" || len(cred.clientID) > 256 || id != "" && id != cred.clientID {
+		return credentials{}, unauthenticated()
+	}
+	return cred, nil
+}
+
+// readBasic reads HTTP Basic as RFC 6749 §2.3.1 wants it: both halves
+// form-encoded, then joined by a colon, so that a colon inside is %3A.
+func readBasic(header string) (credentials, bool) {
+	scheme, encoded, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "Basic") || len(encoded) > maxCredential {
+		return credentials{}, false
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return credentials{}, false
+	}
+	rawID, rawSecret, ok := strings.Cut(string(raw), ":")
+	if !ok {
+		return credentials{}, false
+	}
+	id, err1 := url.QueryUnescape(rawID)
+	secret, err2 := url.QueryUnescape(rawSecret)
+	if err1 != nil || err2 != nil || !plainText(id) || !plainText(secret) {
+		return credentials{}, false
+	}
+	return credentials{MethodBasic, id, secret}, true
+}
+
+// plainText says that text is UTF-8 without NUL.
+func plainText(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}

@@ -1,0 +1,20 @@
+package store
+
+import (
+	"time"
+
+	"github.com/kavach-dev/kavach/audit"
+)
+
+// Once must hit one row: whatever key names was presented for the first time.
+// key is a hash of who presents and of the id that may come once; it is kept
+// until what carries the id has expired.
+func (s *Store) Once(key string, until time.Time) audit.Effect {
+	return effect(1, `INSERT INTO replays (key, until) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+		key, until.UnixMilli())
+}
+
+// PurgeReplays forgets what has expired.
+func (s *Store) PurgeReplays(now time.Time) audit.Effect {
+	return effect(-1, `DELETE FROM replays WHERE until < $1`, now.UnixMilli())
+}
