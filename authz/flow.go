@@ -1,0 +1,81 @@
+package authz
+
+import (
+	"context"
+	"time"
+
+	"github.com/kavach-dev/kavach/audit"
+)
+
+// flow is one authorization or token request on its way: what the pre-filter
+// loaded and decided, and the effects that will be committed with its answer.
+// It belongs to the goroutine of its request.
+type flow struct {
+	now    time.Time
+	client Client
+	// grantType is that of a token request.
+	grantType string
+	// code is the one being issued, or the one that was presented.
+	code Code
+	// refresh is the token that was presented, reuse says that its family has
+	// to end.
+	refresh RefreshToken
+	reuse   bool
+	// grant is what tokens come from: stored, or about to be.
+	grant Grant
+	// plan is the access token to be signed.
+	plan plan
+	// lid identifies the signed token in records.
+	lid string
+	// effects are what the answer needs to be true.
+	effects []audit.Effect
+}
+
+// plan is an access token before it is signed.
+type plan struct {
+	sub       string
+	gid       string
+	alg       string
+	scopes    []string
+	resources []string
+	expires   time.Time
+}
+
+type flowKey struct{}
+
+func withFlow(ctx context.Context, f *flow) context.Context {
+	return context.WithValue(ctx, flowKey{}, f)
+}
+
+// flowFrom returns the flow of a request that this package started.
+func flowFrom(ctx context.Context) *flow {
+	f, _ := ctx.Value(flowKey{}).(*flow)
+	if f == nil {
+		panic("authz: no flow in the context") // only our own handlers call fosite
+	}
+	return f
+}
+
+// scopes are those the request may be about, as fosite asks for them.
+func (f *flow) scopes() []string {
+	switch f.grantType {
+	case GrantRefresh:
+		return f.grant.Scopes
+	case GrantClientCredentials:
+		return f.client.Scopes
+	default:
+		return f.code.Scopes
+	}
+}
+
+// resources are those the request may be about.
+func (f *flow) resources() []string {
+	switch f.grantType {
+	case GrantRefresh:
+		return f.grant.Resources
+	case GrantClientCredentials:
+		return f.plan.resources
+	default:
+		return f.code.Resources
+	}
+}

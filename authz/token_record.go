@@ -1,0 +1,134 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/kavach-dev/kavach/audit"
+)
+
+// reasoned is a refusal whose record says more than its answer.
+type reasoned struct {
+	answer *Error
+	reason string
+}
+
+// Error returns that of the answer.
+func (e reasoned) Error() string { return e.answer.Error() }
+
+// Unwrap returns the answer.
+func (e reasoned) Unwrap() error { return e.answer }
+
+// recorded is an error whose record is in the log already, or cannot be.
+type recorded struct{ error }
+
+// Unwrap returns the error itself.
+func (e recorded) Unwrap() error { return e.error }
+
+// issueEntry is the record of a token that leaves.
+func (s *Server) issueEntry(f *flow) audit.Entry {
+	e := s.tokenEntry(f)
+	e.Action, e.Result = audit.TokenIssue, audit.Allowed
+	if f.grantType == GrantRefresh {
+		e.Action = audit.TokenRefresh
+	}
+	e.Detail["scopes"], e.Detail["audience"] = f.plan.scopes, f.plan.resources
+	e.Detail["ttl"] = int64(f.plan.expires.Sub(f.now.Truncate(time.Second)) / time.Second)
+	e.Issued = []audit.Issued{{LID: f.lid, Expires: f.plan.expires.Unix()}}
+	return e
+}
+
+// refusalEntry is the record of a token that was refused.
+func (s *Server) refusalEntry(f *flow, answer *Error, reason string) audit.Entry {
+	e := s.tokenEntry(f)
+	e.Action, e.Result, e.Reason = audit.TokenRefuse, audit.Denied, reason
+	if reason != answer.Code {
+		e.Detail["error"] = answer.Code
+	}
+	return e
+}
+
+func (s *Server) tokenEntry(f *flow) audit.Entry {
+	e := audit.Entry{
+		Agent: f.client.ID, Sub: f.plan.sub, Grant: f.plan.gid, Detail: map[string]any{},
+		Path: path(f.plan.sub, f.client.ID),
+	}
+	if f.grantType != "" {
+		e.Detail["grant_type"] = f.grantType
+	}
+	return e
+}
+
+// path lists who acts, from the principal to the client, as the token's own
+// Parties do.
+func path(sub, clientID string) []string {
+	var out []string
+	for _, party := range []string{sub, clientID} {
+		if party != "" && (len(out) == 0 || out[len(out)-1] != party) {
+			out = append(out, party)
+		}
+	}
+	return out
+}
+
+// refuseToken records a refusal and answers it. A refusal with effects (reuse
+// ends a family) narrows, so it does not wait for the log; the answer to the
+// caller is the same.
+func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, err error) {
+	answer := oauthError(err)
+	if answer.Status >= http.StatusInternalServerError {
+		s.unavailable(r.Context(), "token request", err)
+		WriteError(w, answer)
+		return
+	}
+	var done recorded
+	if errors.As(err, &done) {
+		WriteError(w, answer)
+		return
+	}
+	reason := answer.Code
+	var why reasoned
+	if errors.As(err, &why) {
+		reason = why.reason
+	}
+	entry := s.refusalEntry(f, answer, reason)
+	if len(f.effects) == 0 && (f.client.ID == "" || f.client.Public()) {
+		s.cfg.Refusals.Refuse(s.source(r), "/oauth/token", entry)
+		WriteError(w, answer)
+		return
+	}
+	err = s.cfg.Commit.Commit(r.Context(), audit.Change{
+		Effects: f.effects, Entries: []audit.Entry{entry}, Narrows: len(f.effects) > 0,
+	})
+	if err != nil && !errors.Is(err, audit.ErrUnrecorded) {
+		err = fmt.Errorf("recording a refusal: %w", err)
+		s.unavailable(r.Context(), "token request", err)
+		WriteError(w, err)
+		return
+	}
+	WriteError(w, answer)
+}
+
+// unavailable tells the operator what the caller is not told.
+func (s *Server) unavailable(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return // the caller went away: nobody reads the answer and nothing is broken
+	}
+	s.cfg.Log.ErrorContext(ctx, what+" could not be served", "error", err)
+}
+
+// source says where a request comes from, as refusals are counted by.
+func (s *Server) source(r *http.Request) string {
+	return addressKey(ClientAddress(r, s.cfg.Registry.cfg.TrustedProxies))
+}
+
+// revokeGrantID is the effect that ends every token with a grant's id. It may
+// be forgotten when nothing issued from it can be alive (delegation.md §9).
+func (s *Server) revokeGrantID(gid string, now time.Time) audit.Effect {
+	return s.cfg.Registry.cfg.Store.Revoke(Revocation{
+		Kind: RevokeGrant, Value: gid, Until: now.Add(maxAccessTTL + time.Minute), At: now,
+	})
+}
