@@ -1,9 +1,25 @@
 package audit
 
-import "context"
+import (
+	"slices"
+	"strings"
+
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+// Limits of a page.
+const (
+	defaultLimit = 50
+	maxLimit     = 500
+	// maxScan is how many rows a page looks at before it returns a cursor
+	// (audit.md §4).
+	maxScan = 10_000
+)
 
 // Sight is what a caller may see of the log. The zero value sees nothing.
 type Sight struct {
+	// Caller is who asks, as a cursor remembers it; it widens nothing.
+	Caller string
 	// All: the caller holds audit:read, or is the operator at the database.
 	All bool
 	// Key is the leaf key thumbprint of a bound token: records whose chain
@@ -32,7 +48,7 @@ type Query struct {
 	Since, Until int64
 	// Ascending returns the oldest first; the default is the newest first.
 	Ascending bool
-	// Limit is the size of a page, 1…500; 0 means 50.
+	// Limit is the size of a page, 1…500; 0 means 50, more means 500.
 	Limit int
 	// Cursor continues after a page.
 	Cursor string
@@ -59,26 +75,55 @@ type Page struct {
 	Next string
 }
 
-// ReaderConfig says what a Reader reads.
-type ReaderConfig struct {
-	// Store is the log's store.
-	Store ReadStore
-	// Secret signs cursors: 32 random bytes that every replica has.
-	Secret []byte
+// matches reports whether a record passes the filters. It reads what the
+// record's bytes say, never the columns beside them.
+func (q *Query) matches(s *Stored) bool {
+	e := &s.Entry
+	return equal(q.Agent, e.Agent) && equal(q.Action, e.Action) && equal(q.Result, e.Result) &&
+		equal(q.Resource, e.Resource) && equal(q.Sub, e.Sub) && equal(q.Grant, e.Grant) &&
+		strings.HasPrefix(e.Resource, q.Prefix) &&
+		(q.Since == 0 || s.Time >= q.Since) && (q.Until == 0 || s.Time <= q.Until) &&
+		(q.LID == "" || e.mentions(q.LID))
 }
 
-// Reader answers questions about the log.
-type Reader struct{ cfg ReaderConfig }
+func equal(want, have string) bool { return want == "" || want == have }
 
-// NewReader makes a Reader.
-func NewReader(cfg ReaderConfig) *Reader { return &Reader{cfg: cfg} }
+// mentions reports whether lid is in the chain, in anc, or was issued.
+func (e *Entry) mentions(lid string) bool {
+	return slices.ContainsFunc(e.Chain, func(p Party) bool { return p.LID == lid }) ||
+		slices.Contains(e.Anc, lid) ||
+		slices.ContainsFunc(e.Issued, func(t Issued) bool { return t.LID == lid })
+}
 
-// Entries returns a page.
-func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) { panic("unbuilt") }
+// sees reports whether the caller may see an entry; owned are the agents of
+// Sight.Person (audit.md §4: "others their own subtree").
+func (s *Sight) sees(e *Entry, owned []string) bool {
+	if s.All {
+		return true
+	}
+	if e.Evidence != EvidenceServer && e.Evidence != EvidenceProof {
+		return false
+	}
+	if s.Key != "" && slices.ContainsFunc(e.Chain, func(p Party) bool { return p.JKT == s.Key }) {
+		return true
+	}
+	if s.Grant != "" && s.Grant == e.Grant && len(e.Path) >= len(s.Path) && slices.Equal(e.Path[:len(s.Path)], s.Path) {
+		return true
+	}
+	return s.Person != "" && slices.Contains(owned, e.Sub)
+}
 
-// Entry returns the record with that entry id, or ErrNotFound if there is none
-// that the caller may see.
-func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) { panic("unbuilt") }
-
-// ReadStore is what a Reader needs of the store.
-type ReadStore interface{ LogID() string }
+// binding is what a cursor is bound to: the filter and the caller, but not the
+// place in the list or the size of a page.
+func (q *Query) binding() []byte {
+	s := q.Sight
+	text, err := jcs.Marshal(map[string]any{
+		"agent": q.Agent, "action": q.Action, "result": q.Result, "resource": q.Resource, "sub": q.Sub,
+		"grant": q.Grant, "lid": q.LID, "q": q.Prefix, "since": q.Since, "until": q.Until, "ascending": q.Ascending,
+		"caller": s.Caller, "all": s.All, "key": s.Key, "sight_grant": s.Grant, "path": s.Path, "person": s.Person,
+	})
+	if err != nil {
+		return nil // not UTF-8: such a query finds nothing and gets no cursor
+	}
+	return text
+}

@@ -91,6 +91,7 @@ type Store struct {
 var (
 	_ audit.Store     = (*Store)(nil)
 	_ audit.ReadStore = (*Store)(nil)
+	_ audit.Source    = (*Store)(nil)
 )
 
 // Open opens the database, creating and migrating it if necessary. Any number
