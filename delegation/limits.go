@@ -118,7 +118,7 @@ func stringList(v jcs.Value) ([]string, bool) {
 }
 
 func count(v jcs.Value) (*int64, bool) {
-	n, ok := v.Int()
+	n, ok := integer(v)
 	return &n, ok && n >= 0
 }
 

@@ -1,6 +1,7 @@
 package delegation_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -180,6 +181,7 @@ func TestStep3Details(t *testing.T) {
 	add("network null", limit("allow_network", nil))
 	add("network of 33", limit("allow_network", strings.Fields(strings.Repeat("a ", 33))))
 	add("size negative", limit("max_file_size", -1))
+	add("size -0", details(tools(), json.RawMessage(`{"type":"kavach_limits","max_file_size":-0}`)))
 	add("size 0.5", limit("max_file_size", 0.5))
 	add("size a string", limit("max_file_size", "5MB"))
 	add("size 2^53", limit("max_file_size", uint64(1<<53)))
