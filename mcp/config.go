@@ -49,7 +49,9 @@ type Revoked struct {
 // Revoker takes authority away.
 type Revoker interface {
 	// Revoke revokes what lies below caller, records the decision, whichever
-	// it is, and tells what was hit. Its errors are those of a Delegator.
+	// it is, and tells what was hit. Its errors are those of a Delegator; one
+	// beside a Revoked that names something means that it is revoked and only
+	// Below is not known.
 	Revoke(ctx context.Context, caller *delegation.Chain, what Revocation) (Revoked, error)
 }
 

@@ -168,7 +168,8 @@ func TestCredentials(t *testing.T) {
 		})
 	}
 	t.Run("in the query", func(t *testing.T) {
-		w := *w
+		plain := w.url
+		defer func() { w.url = plain }()
 		w.url += "?access_token=" + good
 		if r := w.send("", ping); r.status != 401 || r.header.Get("WWW-Authenticate") != bare {
 			t.Errorf("%d %s", r.status, r.header.Get("WWW-Authenticate"))

@@ -18,7 +18,11 @@ func (s *Server) entry(c *call, action, result string) audit.Entry {
 		Grant: c.chain.GrantID(), Anc: c.chain.Ancestry(), Detail: map[string]any{"via": "mcp"},
 	}
 	for _, l := range c.chain.Links() {
-		e.Chain = append(e.Chain, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: confirmed(l.Confirmed), JKT: l.JKT})
+		p := audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, JKT: l.JKT}
+		if l.Confirmed {
+			p.Confirmed = l.ClientID
+		}
+		e.Chain = append(e.Chain, p)
 	}
 	return e
 }
@@ -65,11 +69,4 @@ func refusalOf(err error) *delegation.Refusal {
 		return r
 	}
 	return &delegation.Refusal{Reason: delegation.Malformed, Part: -1}
-}
-
-func confirmed(yes bool) string {
-	if yes {
-		return "server"
-	}
-	return ""
 }

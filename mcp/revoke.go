@@ -34,8 +34,15 @@ func (s *Server) revoke(ctx context.Context, c *call, value jcs.Value) (map[stri
 		return nil, s.refused(ctx, c, audit.Revoke, "kavach/revoke", a.err)
 	}
 	done, err := s.cfg.Revoker.Revoke(ctx, c.chain, what)
-	if err != nil {
+	content := map[string]any{"revoked": list(done.Revoked), "recorded": done.Recorded}
+	switch {
+	case err == nil:
+		content["below"] = done.Below
+	case len(done.Revoked) > 0:
+		// It is revoked; only what lay below could not be counted.
+		s.cfg.Log.Error("counting what was revoked", "err", err)
+	default:
 		return nil, err
 	}
-	return map[string]any{"revoked": list(done.Revoked), "below": done.Below, "recorded": done.Recorded}, nil
+	return content, nil
 }
