@@ -7,54 +7,6 @@ import (
 	"github.com/kavach-dev/kavach/jcs"
 )
 
-// Kind is a kind of damage (audit.md §5).
-type Kind string
-
-// The kinds that the records and the head prove. What only a checkpoint kept
-// elsewhere can prove comes with checkpoints.
-const (
-	// WrongLog: the bytes belong to another log.
-	WrongLog Kind = "wrong-log"
-	// Missing: records are gone.
-	Missing Kind = "missing"
-	// Reordered: a record of this log stands in another's place.
-	Reordered Kind = "reordered"
-	// Inserted: what stands there was never a record of this log.
-	Inserted Kind = "inserted"
-	// Edited: the record is not what was written.
-	Edited Kind = "edited"
-)
-
-// Finding is one piece of damage.
-type Finding struct {
-	Kind Kind
-	// First and Last are the seqs it covers; equal but for Missing.
-	First, Last int64
-	// Note says how it showed.
-	Note string
-}
-
-// Report is what Verify found.
-type Report struct {
-	// Log is the id of the log.
-	Log string
-	// Size is how many records the head says there are, Records how many were
-	// read, Bytes how many bytes they have.
-	Size, Records, Bytes int64
-	// Head is the leaf hash of the last record as the head has it.
-	Head string
-	// Findings are in order of seq; empty: all holds. After MaxFindings the
-	// rest is not looked at and Truncated is true.
-	Findings  []Finding
-	Truncated bool
-}
-
-// OK reports whether all holds.
-func (r *Report) OK() bool { return len(r.Findings) == 0 && !r.Truncated }
-
-// MaxFindings bounds a report.
-const MaxFindings = 1000
-
 // VerifyConfig says what to verify against.
 type VerifyConfig struct {
 	// Log is the id that every record must carry; empty: the store's own.
@@ -107,7 +59,7 @@ func Verify(ctx context.Context, src Source, cfg VerifyConfig) (*Report, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: verifying: %w", ErrAudit, err)
 	}
-	w := &walk{ctx: ctx, src: src, head: head, report: &Report{Log: cfg.Log, Size: head.Size, Head: head.Leaf},
+	w := &walk{ctx: ctx, src: src, head: head, end: head.Size, report: &Report{Log: cfg.Log, Size: head.Size, Head: head.Leaf},
 		prev: FirstPrev(cfg.Log)}
 	if err := w.run(cfg.Progress); err != nil {
 		return nil, fmt.Errorf("%w: verifying: %w", ErrAudit, err)
@@ -121,6 +73,7 @@ type walk struct {
 	ctx    context.Context
 	src    Source
 	head   Head
+	end    int64 // how many records there should be: head.Size, see moved
 	report *Report
 
 	expect, shift int64
@@ -138,7 +91,7 @@ func (w *walk) run(progress func(done, of int64)) error {
 	if err != nil {
 		return err
 	}
-	for current != nil && w.expect < w.head.Size && !w.report.Truncated {
+	for current != nil && w.expect < w.end && !w.report.Truncated {
 		next, err := rows.next()
 		if err != nil {
 			return err
@@ -157,10 +110,10 @@ func (w *walk) run(progress func(done, of int64)) error {
 		return nil
 	}
 	switch {
-	case w.expect < w.head.Size:
-		w.found(Missing, w.expect, w.head.Size-1, "the log ends before its head")
-	case w.prev != "" && w.prev != w.head.Leaf && w.head.Size > 0:
-		w.found(Edited, w.head.Size-1, w.head.Size-1, "the head names another leaf hash")
+	case w.expect < w.end:
+		w.found(Missing, w.expect, w.end-1, "the log ends before its head")
+	case w.prev != "" && w.prev != w.head.Leaf && w.end > 0:
+		w.found(Edited, w.end-1, w.end-1, "the head names another leaf hash")
 	case w.head.Size == 0 && w.head.Leaf != FirstPrev(w.report.Log):
 		w.found(WrongLog, 0, 0, "the head of the empty log is another log's")
 	}
@@ -178,7 +131,9 @@ func (w *walk) step(r, next *row) error {
 	if gap := r.Seq - (w.expect + w.shift); gap > 0 {
 		if w.follows(r) { // nothing is gone, the rows were renumbered
 			w.found(Reordered, r.Seq, r.Seq, "its row number was changed")
-			w.shift += gap
+			if err := w.moved(gap); err != nil {
+				return err
+			}
 		} else {
 			w.found(Missing, w.expect, w.expect+gap-1, "no such rows")
 			w.expect, w.prev = w.expect+gap, ""
@@ -191,14 +146,13 @@ func (w *walk) step(r, next *row) error {
 	switch {
 	case extra && (!r.ok || r.log == w.report.Log):
 		w.found(Inserted, r.Seq, r.Seq, "the record of that number stands in the next row")
-		w.shift++
+		return w.moved(1)
 	case r.ok && r.log != w.report.Log:
 		w.found(WrongLog, r.Seq, r.Seq, "its bytes name another log")
 		if extra {
-			w.shift++
-		} else {
-			w.skip()
+			return w.moved(1)
 		}
+		w.skip()
 	case !r.ok:
 		w.found(Edited, r.Seq, r.Seq, "its bytes are no record")
 		w.skip()
@@ -240,7 +194,9 @@ func (w *walk) displaced(r, next *row) error {
 		}
 		if !elsewhere {
 			w.found(Missing, w.expect, r.seq-1, "the rows behind were renumbered")
-			w.shift -= r.seq - w.expect
+			if err := w.moved(w.expect - r.seq); err != nil {
+				return err
+			}
 			w.expect, w.prev = r.seq, ""
 			w.judge(r, next)
 			return nil
@@ -263,6 +219,20 @@ func (w *walk) displaced(r, next *row) error {
 func (w *walk) accept(r *row) { w.expect, w.prev = w.expect+1, r.hash }
 func (w *walk) skip()         { w.expect, w.prev = w.expect+1, "" }
 
+// moved says that from here on rows stand n places further. Whoever moved them
+// may have moved the head as well: if it fits the last row, it counts rows.
+func (w *walk) moved(n int64) error {
+	w.shift += n
+	last, err := w.at(w.head.Size - 1)
+	if err != nil {
+		return err
+	}
+	if w.end = w.head.Size; last != nil && last.ok && last.hash == w.head.Leaf && last.seq == w.head.Size-1-w.shift {
+		w.end -= w.shift
+	}
+	return nil
+}
+
 // follows reports whether the row is the record that is expected.
 func (w *walk) follows(r *row) bool {
 	return r != nil && r.ok && r.log == w.report.Log && r.seq == w.expect && w.prev != "" && r.prev == w.prev
@@ -274,33 +244,33 @@ func (w *walk) claims(next *row) (bool, error) {
 	if !w.follows(next) {
 		return false, nil
 	}
-	if next.seq == w.head.Size-1 {
-		return w.head.Leaf == next.hash, nil
-	}
 	behind, err := w.at(next.Seq + 1)
-	if err != nil || behind == nil {
+	if err != nil {
 		return false, err
+	}
+	if behind == nil || next.seq == w.end-1 {
+		return w.head.Leaf == next.hash, nil
 	}
 	return behind.ok && behind.prev == next.hash, nil
 }
 
 // committed reports whether what stands behind a row vouches for it.
 func (w *walk) committed(r, next *row) bool {
-	if r.seq == w.head.Size-1 {
+	if next == nil || r.seq == w.end-1 {
 		return w.head.Leaf == r.hash
 	}
-	return next != nil && next.ok && next.prev == r.hash
+	return next.ok && next.prev == r.hash
 }
 
 // ours reports whether a displaced row is a record of this log: its hash is
 // stored elsewhere, or the record behind it, wherever that is, vouches for it.
 func (w *walk) ours(r, next *row) (bool, error) {
-	if r.seq == w.head.Size-1 && w.head.Leaf == r.hash ||
+	if r.seq == w.end-1 && w.head.Leaf == r.hash ||
 		next != nil && next.ok && next.prev == r.hash ||
 		w.last != nil && w.last.ok && w.last.prev == r.hash {
 		return true, nil
 	}
-	if r.seq >= 0 && r.seq < w.head.Size {
+	if r.seq >= 0 && r.seq < w.end {
 		behind, err := w.at(r.seq + 1 + w.shift)
 		if err != nil {
 			return false, err
@@ -331,7 +301,8 @@ func (w *walk) at(seq int64) (*row, error) {
 // beyond looks for rows behind the head. The head is read again after the
 // rows, so what writers appended meanwhile is not taken for damage.
 func (w *walk) beyond() error {
-	after := w.head.Size + w.shift - 1
+	moved := w.end + w.shift - w.head.Size
+	after := w.head.Size + moved - 1
 	for {
 		rows, err := w.src.Records(w.ctx, Scan{After: after, Ascending: true, Limit: chunk})
 		if err != nil || len(rows) == 0 {
@@ -342,7 +313,7 @@ func (w *walk) beyond() error {
 			return err
 		}
 		for _, r := range rows {
-			if after = r.Seq; after < head.Size+w.shift {
+			if after = r.Seq; after < head.Size+moved {
 				continue
 			}
 			kind, note := Inserted, "it stands behind the head"
@@ -353,8 +324,8 @@ func (w *walk) beyond() error {
 				return nil
 			}
 		}
-		if after < head.Size+w.shift-1 && len(rows) == chunk {
-			after = head.Size + w.shift - 1 // what lies between is newer than this verification
+		if after < head.Size+moved-1 {
+			after = head.Size + moved - 1 // what lies between is newer than this verification
 		}
 	}
 }
