@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math/big"
+	"slices"
 
 	"github.com/kavach-dev/kavach/jcs"
 )
@@ -49,8 +50,8 @@ func ParsePublicKey(jwk jcs.Value) (PublicKey, error) {
 }
 
 // ParsePublicKeyExtra reads a public JWK and tolerates further public members
-// (kid, alg, use, …), as AAT-02 step 3l and published key sets need. Private
-// members are refused.
+// (kid, x5c, …), as AAT-02 step 3l and published key sets need. Private members
+// are refused, and so is a key that says it is for something else.
 func ParsePublicKeyExtra(jwk jcs.Value) (PublicKey, error) {
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if jwk.Get(private).Exists() {
@@ -58,7 +59,22 @@ func ParsePublicKeyExtra(jwk jcs.Value) (PublicKey, error) {
 		}
 	}
 	k, _, err := parseJWK(jwk)
-	return k, err
+	if err != nil {
+		return PublicKey{}, err
+	}
+	if use := jwk.Get("use"); use.Exists() && use.Str() != "sig" {
+		return PublicKey{}, invalid("key: not for signatures")
+	}
+	if ops := jwk.Get("key_ops"); ops.Exists() {
+		if list, ok := ops.Strings(); !ok || !slices.Contains(list, "verify") {
+			return PublicKey{}, invalid("key: not for verifying")
+		}
+	}
+	// "EdDSA" is how many libraries name the algorithm of such a key.
+	if alg := jwk.Get("alg"); alg.Exists() && alg.Str() != k.Alg() && (alg.Str() != "EdDSA" || k.kind != ed25519Key) {
+		return PublicKey{}, invalid("key: alg does not fit the curve")
+	}
+	return k, nil
 }
 
 // parseJWK reads the required public members and returns how many they are.

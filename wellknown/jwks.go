@@ -158,6 +158,9 @@ func (j jwk) key() (Key, error) {
 		if exponent < 3 || exponent > 1<<31-1 || exponent&1 == 0 || modulus.Bit(0) == 0 || modulus.BitLen() < 2048 {
 			return fail("n or e")
 		}
+		if weak(modulus) {
+			return fail("a modulus that can be factored")
+		}
 		k.Alg, k.Public = "RS256", &rsa.PublicKey{N: modulus, E: int(exponent)}
 	default:
 		return fail("kty or crv")
@@ -166,6 +169,29 @@ func (j jwk) key() (Key, error) {
 		return fail("alg does not fit the key")
 	}
 	return k, nil
+}
+
+// weak recognises the moduli of Infineon's faulty generator (CVE-2017-15361,
+// "ROCA"): modulo each of these primes they are a power of 65537. An honest
+// modulus is so for all of them with a chance below one in 2²⁰.
+func weak(modulus *big.Int) bool {
+	for _, p := range []int64{
+		11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
+	} {
+		remainder := new(big.Int).Mod(modulus, big.NewInt(p)).Int64()
+		power, found := int64(1), false
+		for range p {
+			if power == remainder {
+				found = true
+				break
+			}
+			power = power * 65537 % p
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }
 
 var strict = base64.RawURLEncoding.Strict()
