@@ -189,6 +189,7 @@ func (s *Server) understand(ctx context.Context, req *request, form url.Values, 
 		}
 	}
 	if req.prompts.none && (req.prompts.login || req.prompts.consent) {
+		req.prompts = prompts{} // it asked for nothing that has a meaning
 		return badRequest("invalid_request", "prompt none goes with no other")
 	}
 	resources := slices.DeleteFunc(slices.Clone(form["resource"]), func(r string) bool { return r == "" })

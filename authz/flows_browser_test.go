@@ -21,14 +21,18 @@ import (
 
 // browser is a person's browser: cookies, and no redirect followed.
 type browser struct {
-	f *flows
-	c *http.Client
+	f   *flows
+	c   *http.Client
+	set func(http.Header) // changes what every request carries
 }
+
+// with is the same browser, its requests changed.
+func (b *browser) with(set func(http.Header)) *browser { return &browser{b.f, b.c, set} }
 
 func (f *flows) browser() *browser {
 	jar, err := cookiejar.New(nil)
 	must(f.t, err)
-	return &browser{f, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &browser{f: f, c: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // page is one answer to a browser.
@@ -54,6 +58,9 @@ func (b *browser) do(method, address string, form url.Values) page {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
 	}
+	if b.set != nil {
+		b.set(r.Header)
+	}
 	w, err := b.c.Do(r)
 	must(b.f.t, err)
 	defer w.Body.Close()
@@ -73,7 +80,7 @@ func (b *browser) login(name, returnTo string) page {
 	b.f.t.Helper()
 	p := b.post("/login", url.Values{"username": {name}, "password": {password}, "return": {returnTo}})
 	if p.status != http.StatusSeeOther {
-		b.f.t.Fatalf("login: %d\n%s", p.status, p.body)
+		b.f.t.Fatalf("login: %d\n%s", p.status, p.text())
 	}
 	return p
 }
@@ -120,6 +127,12 @@ var (
 	navigateLink     = regexp.MustCompile(`<a[^>]*href="([^"]+)"`)
 )
 
+// text is what a failed test shows of a page: not its style.
+func (p page) text() string {
+	_, main, _ := strings.Cut(p.body, "<main")
+	return main
+}
+
 // boxes reads the tick boxes of a consent page.
 func (p page) boxes() (ticked, unticked []string) {
 	for _, field := range scopeField.FindAllString(p.body, -1) {
@@ -137,7 +150,7 @@ func (p page) transaction(t *testing.T) string {
 	t.Helper()
 	m := transactionField.FindStringSubmatch(p.body)
 	if m == nil {
-		t.Fatalf("no consent page: %d %s\n%s", p.status, p.location, p.body)
+		t.Fatalf("no consent page: %d %s\n%s", p.status, p.location, p.text())
 	}
 	return m[1]
 }
@@ -179,7 +192,7 @@ func redirected(t *testing.T, p page) url.Values {
 	t.Helper()
 	u, err := url.Parse(p.location)
 	if err != nil || u.Host == "" {
-		t.Fatalf("no redirect to a client: %d %q\n%s", p.status, p.location, p.body)
+		t.Fatalf("no redirect to a client: %d %q\n%s", p.status, p.location, p.text())
 	}
 	return u.Query()
 }
