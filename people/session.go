@@ -1,7 +1,6 @@
 package people
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -127,23 +126,6 @@ func remember(cookie *sessions.Session, userID string) string {
 	ids := slices.DeleteFunc(strings.Fields(list), func(id string) bool { return id == userID })
 	ids = append([]string{userID}, ids...)
 	return strings.Join(ids[:min(len(ids), knownMost)], " ")
-}
-
-// EndAllSessions ends every session of a user; for the API and the console.
-func (s *Server) EndAllSessions(ctx context.Context, by By, userID string) error {
-	u, _, err := s.store.UserByID(ctx, userID)
-	if err != nil {
-		return err
-	}
-	err = s.log.Commit(ctx, audit.Change{
-		Effects: []audit.Effect{s.store.EndSessions(userID, "")},
-		Entries: []audit.Entry{by.entry(audit.SessionEnd, u, audit.Allowed, "", map[string]any{"which": "all"})},
-		Narrows: true,
-	})
-	if errors.Is(err, audit.ErrUnrecorded) {
-		return nil
-	}
-	return err
 }
 
 // hashed is what the database knows of a random id.
