@@ -237,11 +237,17 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request, req request) {
 // remember makes the pending row and returns the transaction id that pages
 // carry; only its hash is stored, and only this browser can use it.
 func (s *Server) remember(w http.ResponseWriter, r *http.Request, req request) (string, error) {
+	now := s.cfg.Now()
+	if _, wait, ok := s.waiting.take(s.source(r), now); !ok {
+		return "", &Error{
+			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable",
+			Description: "too many requests come from this address", RetryAfter: wait,
+		}
+	}
 	browser, err := s.cfg.People.Browser(w, r)
 	if err != nil {
 		return "", err
 	}
-	now := s.cfg.Now()
 	transaction := randomID(32)
 	p := Pending{
 		ID: HashSecret(transaction), Browser: HashSecret(browser),

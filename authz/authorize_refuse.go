@@ -74,7 +74,7 @@ func (s *Server) refusePage(w http.ResponseWriter, r *http.Request, client Clien
 	}
 	page := templates.Error{
 		Title: "This link cannot be used", Message: sentence(answer.Description), Code: answer.Code,
-		Hint: "Go back to the app and try again.",
+		Hint: "Go back to the app and try again.", Retry: time.Duration(answer.RetryAfter) * time.Second,
 	}
 	var more pageError
 	if errors.As(err, &more) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kavach-dev/kavach/people"
 )
@@ -275,6 +276,24 @@ func TestResourceIndicators(t *testing.T) {
 		if a.status != http.StatusOK || a.str("scope") != c.scope || !slices.Equal(f.chain(a.str("access_token")).Audience(), c.audience) {
 			t.Errorf("%s: %d %v", c.name, a.status, a.body)
 		}
+	}
+}
+
+// One address cannot fill the database with requests that wait.
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	f := newFlows(t)
+	b, q := f.browser(), "/oauth/authorize?"+f.request(f.public(), newProof(), nil).Encode()
+	for range 600 {
+		if p := b.get(q); p.status != http.StatusSeeOther {
+			t.Fatalf("%d %s", p.status, p.text())
+		}
+	}
+	if p := b.get(q); p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" {
+		t.Errorf("%d %v", p.status, p.header)
+	}
+	f.clock.advance(time.Minute)
+	if p := b.get(q); p.status != http.StatusSeeOther {
+		t.Errorf("a minute later: %d", p.status)
 	}
 }
 

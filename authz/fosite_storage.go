@@ -143,8 +143,11 @@ func (flowStorage) GetRefreshTokenSession(ctx context.Context, signature string,
 		return nil, fosite.ErrNotFound
 	}
 	request := f.requester(f.grant.ID, f.refresh.ClientID, f.grant.Scopes, f.grant.Resources, nil, session)
-	if f.reuse {
+	switch {
+	case f.reuse:
 		return request, fosite.ErrInactiveToken
+	case !f.refresh.Used.IsZero():
+		return nil, fosite.ErrNotFound
 	}
 	return request, nil
 }

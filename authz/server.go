@@ -20,6 +20,9 @@ const (
 	defaultRefreshMax  = 90 * 24 * time.Hour
 	defaultReplay      = 30 * time.Second
 	pendingTTL         = 10 * time.Minute
+	// waitingPerMinute bounds the rows that one address, signed in or not, can
+	// make of requests that wait.
+	waitingPerMinute = 600
 	// maxAccessTTL: the revocation feed forgets after an hour, so no access
 	// token may outlive it (delegation.md §1, §9).
 	maxAccessTTL = time.Hour
@@ -70,6 +73,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	provider *provider
+	waiting  limiter // requests that wait for a person, by address
 }
 
 // New makes a Server. It reads and writes nothing yet.
@@ -100,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, waiting: limiter{perMinute: waitingPerMinute}}
 	s.provider = newProvider(s)
 	return s, nil
 }

@@ -36,8 +36,6 @@ type FlowStore interface {
 	PutStandingGrant(g Grant) audit.Effect
 	// RevokeGrant ends a grant; hitting none is not an error.
 	RevokeGrant(id string, now time.Time) audit.Effect
-	// RevokeGrantsOf ends every grant of a person for a client.
-	RevokeGrantsOf(sub, clientID string, now time.Time) audit.Effect
 	// TouchGrant notes the use of a grant that is active and not past its end,
 	// and is lost if it is not.
 	TouchGrant(id string, now time.Time) audit.Effect

@@ -95,7 +95,9 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 		reason = why.reason
 	}
 	entry := s.refusalEntry(f, answer, reason)
-	if len(f.effects) == 0 && (f.client.ID == "" || f.client.Public()) {
+	// audit.md §1: a refusal with reason revoked or refresh_reuse is recorded
+	// whole, always.
+	if len(f.effects) == 0 && reason != "revoked" && (f.client.ID == "" || f.client.Public()) {
 		s.cfg.Refusals.Refuse(s.source(r), "/oauth/token", entry)
 		WriteError(w, answer)
 		return

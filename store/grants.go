@@ -71,12 +71,14 @@ func (s *Store) AddGrant(g authz.Grant) audit.Effect {
 }
 
 // PutStandingGrant sets the standing grant of an agent. A grant that was there
-// keeps its gid, so that what was issued from it stays below it.
+// keeps its gid, so that what was issued from it stays below it; one that was
+// removed does not, so that what was issued from it stays dead.
 func (s *Store) PutStandingGrant(g authz.Grant) audit.Effect {
 	return effect(1, `INSERT INTO grants (gid, kind, sub, client_id, redirect_uri, scope, resource,
 		max_depth, hours, created, used, expires, revoked)
 		VALUES ($1, 'standing', $2, $3, '', $4, $5, $6, $7, $8, 0, $9, 0)
-		ON CONFLICT (client_id) WHERE kind = 'standing' DO UPDATE SET scope = excluded.scope,
+		ON CONFLICT (client_id) WHERE kind = 'standing' DO UPDATE SET
+		gid = CASE WHEN grants.revoked = 0 THEN grants.gid ELSE excluded.gid END, scope = excluded.scope,
 		resource = excluded.resource, max_depth = excluded.max_depth, hours = excluded.hours,
 		expires = excluded.expires, revoked = 0`,
 		g.ID, g.Sub, g.ClientID, strings.Join(g.Scopes, " "), strings.Join(g.Resources, " "),
@@ -86,12 +88,6 @@ func (s *Store) PutStandingGrant(g authz.Grant) audit.Effect {
 // RevokeGrant ends a grant; one that has ended stays as it ended.
 func (s *Store) RevokeGrant(id string, now time.Time) audit.Effect {
 	return effect(-1, `UPDATE grants SET revoked = $2 WHERE gid = $1 AND revoked = 0`, id, now.UnixMilli())
-}
-
-// RevokeGrantsOf ends every authorization of a person for a client.
-func (s *Store) RevokeGrantsOf(sub, clientID string, now time.Time) audit.Effect {
-	return effect(-1, `UPDATE grants SET revoked = $3
-		WHERE sub = $1 AND client_id = $2 AND kind = 'authorization' AND revoked = 0`, sub, clientID, now.UnixMilli())
 }
 
 // TouchGrant notes the use of a live grant; an ended one loses.
