@@ -143,6 +143,15 @@ func TestExchangeForOneself(t *testing.T) {
 			if left := got.DepthLeft(3); left != c.left {
 				t.Errorf("depth left %d, want %d", left, c.left)
 			}
+			// Naming the key it has anyway changes nothing.
+			if subject.JKT() == reviewerKey.jkt() {
+				a.Key = reviewerKey.public()
+			} else if subject.Bound() {
+				a.Key = orchKey.public()
+			}
+			if _, again := exchange(t, subject, a); !again.Plain() || again.JKT() != subject.JKT() {
+				t.Errorf("with its own key: %+v", again.Links())
+			}
 			a.Receiver, a.Key = "helper", helperKey.public()
 			if _, err := got.Exchange(a, now); c.left == 0 {
 				wantRefusal(t, err, delegation.DepthInvalid)

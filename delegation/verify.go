@@ -144,7 +144,7 @@ func (p *part) edge(chain []part, now int64) *Refusal {
 // depthFits: depth is the parent's + 1, and depth ≤ max ≤ the parent's max ≤ 8.
 func (p *part) depthFits(parent *part) bool {
 	return p.depth != nil && p.maxDepth != nil && parent.depth != nil && parent.maxDepth != nil &&
-		*p.depth == *parent.depth+1 && *p.depth <= *parent.maxDepth &&
+		*p.depth == *parent.depth+1 &&
 		*p.depth <= *p.maxDepth && *p.maxDepth <= *parent.maxDepth && *parent.maxDepth <= MaxDepth
 }
 
