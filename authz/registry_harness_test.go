@@ -3,9 +3,7 @@ package authz_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -109,7 +107,7 @@ func newRegistry(t *testing.T, change ...func(*authz.RegistryConfig)) *registryT
 	rt.keys, err = authz.OpenKeyring(ctx, authz.KeyringConfig{Store: s, Commit: rt.log, Secret: rt.secret, Now: rt.clock.now})
 	must(t, err)
 	cfg := authz.RegistryConfig{
-		Issuer: testIssuer, Store: rt.store, Flows: rt.store, Commit: rt.log, Refusals: rt.log, Keys: rt.keys, Now: rt.clock.now,
+		Issuer: testIssuer, Store: rt.store, Flows: rt.store, Agents: rt.store, Commit: rt.log, Refusals: rt.log, Keys: rt.keys, Now: rt.clock.now,
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -151,16 +149,16 @@ func (rt *registryTest) user(id string, role people.Role) {
 	rt.commit(rt.store.InsertUser(people.User{ID: id, Name: strings.ToLower(id), Role: role, Created: rt.clock.now()}, "x"))
 }
 
-// agent adds an agent row, so that the id is one of a registered agent.
+// agent adds an agent.
 func (rt *registryTest) agent(owner, name string) string {
 	rt.Helper()
-	sum := sha256.Sum256([]byte(owner + name))
-	id := base64.RawURLEncoding.EncodeToString(sum[:])
-	rt.exec(`INSERT INTO agents (id, owner, name, status, version, purpose, scopes, capabilities, max_depth,
-		public_key, jkt, manifest_seq, manifest_expires, created)
-		VALUES (?, ?, ?, 'active', '1.0.0', 'p', '[]', '[]', 3, '{}', ?, 1, ?, ?)`,
-		id, owner, name, id, rt.clock.now().Add(time.Hour).UnixMilli(), rt.clock.now().UnixMilli())
-	return id
+	key := holderKey(rt.T).Public()
+	rt.commit(rt.store.InsertAgent(authz.Agent{
+		ID: key.Thumbprint(), Owner: owner, Name: name, Status: authz.AgentActive, Version: "1.0.0", Purpose: "p",
+		Capabilities: []string{agent.CapabilityDelegate}, MaxDepth: 3, Key: key, ManifestSeq: 1,
+		ManifestExpires: rt.clock.now().Add(time.Hour), Created: rt.clock.now(),
+	}))
+	return key.Thumbprint()
 }
 
 // token signs a plain access token of a client for a principal.
@@ -215,6 +213,14 @@ func (rt *registryTest) delegate(parent, receiver string, scopes ...string) stri
 	}
 	must(rt.T, rt.log.Commit(context.Background(), audit.Change{Entries: []audit.Entry{e}}))
 	return issued.Token
+}
+
+// derive appends a link offline.
+func (rt *registryTest) derive(parent string, key agent.PrivateKey, to agent.PublicKey, name string) string {
+	rt.Helper()
+	derived, err := delegation.Derive(parent, key, to, delegation.Narrow{ClientID: name, Scopes: []string{"kavach:verify"}}, rt.clock.now())
+	must(rt.T, err)
+	return derived.Chain
 }
 
 // refreshToken adds a grant with a refresh token and returns the token.
