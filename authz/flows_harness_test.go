@@ -86,10 +86,13 @@ func newFlows(t *testing.T) *flows {
 	must(t, err)
 	f.registry, err = authz.NewRegistry(authz.RegistryConfig{
 		Issuer: f.issuer, Store: f.store, Commit: f.log, Refusals: f.log, Keys: keys,
-		Flows: f.store, Now: f.clock.now, Log: quiet,
+		Flows: f.store, Agents: f.store, Now: f.clock.now, Log: quiet,
 		RegistrationRate: 100000,
 	})
 	must(t, err)
+	f.agents = authz.NewAgents(authz.AgentsConfig{
+		Issuer: f.issuer, Store: f.store, Commit: f.log, Refusals: f.log, Registry: f.registry, Now: f.clock.now,
+	})
 	pages, err := templates.New(templates.Config{Issuer: f.issuer, Logger: quiet})
 	must(t, err)
 	f.people, err = people.New(people.Config{
@@ -98,7 +101,7 @@ func newFlows(t *testing.T) *flows {
 	})
 	must(t, err)
 	f.server, err = authz.New(authz.Config{
-		Issuer: f.issuer, Store: f.store, Registry: f.registry, Keys: keys, People: f.people,
+		Issuer: f.issuer, Store: f.store, Registry: f.registry, Keys: keys, Agents: f.agents, People: f.people,
 		Pages: pages, Commit: f.log, Refusals: f.log, Now: f.clock.now, Log: quiet,
 	})
 	must(t, err)
