@@ -55,9 +55,6 @@ const (
 	MaxAncestry = 32
 	// MaxTools is the number of tools in one token.
 	MaxTools = 64
-	// MaxScopes bounds the scope tokens that Sign and Derive write. Verify is
-	// bounded by MaxToken.
-	MaxScopes = 256
 
 	// IatSkew is how far in the future iat and nbf may lie. There is no
 	// leeway for exp.

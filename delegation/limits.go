@@ -155,7 +155,7 @@ func (l Limits) covers(child Limits) (dimension string) {
 		!everyCovered(l.Resources, child.Resources, resourceCovers)):
 		return DimensionResources
 	case l.AllowNetwork != nil && (child.AllowNetwork == nil ||
-		!everyCovered(l.AllowNetwork, child.AllowNetwork, networkCovers)):
+		!everyCovered(parseHosts(l.AllowNetwork), parseHosts(child.AllowNetwork), host.covers)):
 		return DimensionNetwork
 	case l.MaxFileSize != nil && (child.MaxFileSize == nil || *child.MaxFileSize > *l.MaxFileSize):
 		return DimensionSize
@@ -202,9 +202,9 @@ func clonePointer[T any](p *T) *T {
 	return &value
 }
 
-func everyCovered(parents, children []string, covers func(parent, child string) bool) bool {
+func everyCovered[T any](parents, children []T, covers func(parent, child T) bool) bool {
 	for _, child := range children {
-		if !slices.ContainsFunc(parents, func(parent string) bool { return covers(parent, child) }) {
+		if !slices.ContainsFunc(parents, func(parent T) bool { return covers(parent, child) }) {
 			return false
 		}
 	}

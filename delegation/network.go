@@ -71,9 +71,12 @@ func parseHost(text string) (h host, ok bool) {
 	if h.address {
 		return h, true
 	}
-	if address, err := netip.ParseAddr(name); err == nil {
-		h.name, h.address = name, true
-		return h, address.Is4() && address.String() == name
+	// IPv6 stands in brackets, so an address begins with a digit here.
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		if address, err := netip.ParseAddr(name); err == nil {
+			h.name, h.address = name, true
+			return h, address.Is4() && address.String() == name
+		}
 	}
 	h.name, h.wildcard = strings.CutPrefix(name, "*.")
 	return h, validName(h.name)
@@ -126,13 +129,13 @@ func (h host) covers(child host) bool {
 	return child.wildcard && child.name == h.name || strings.HasSuffix(child.name, "."+h.name)
 }
 
-func networkCovers(parent, child string) bool {
-	p, ok := parseHost(parent)
-	if !ok {
-		return false
+// parseHosts reads entries of limits that were validated, so all of them parse.
+func parseHosts(entries []string) []host {
+	hosts := make([]host, len(entries))
+	for i, entry := range entries {
+		hosts[i], _ = parseHost(entry)
 	}
-	c, ok := parseHost(child)
-	return ok && p.covers(c)
+	return hosts
 }
 
 func networkAllowed(entries []string, destination string) bool {

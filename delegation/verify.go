@@ -3,6 +3,7 @@ package delegation
 import (
 	"crypto/subtle"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -116,7 +117,7 @@ func link(text compact, chain []part, now int64) (*part, *Refusal) {
 func (p *part) edge(chain []part, now int64) *Refusal {
 	parent := &chain[len(chain)-1]
 	switch {
-	case p.iss != parent.key.ThumbprintURI(): // step 4
+	case !p.issuedBy(parent): // step 4
 		return refuse(IssMismatch, "", "")
 	case slices.ContainsFunc(chain, func(q part) bool { return q.jti == p.jti }): // step 5
 		return refuse(DuplicateJTI, "", "")
@@ -139,6 +140,13 @@ func (p *part) edge(chain []part, now int64) *Refusal {
 		return refuse(KeyReuse, "", "")
 	}
 	return nil
+}
+
+// issuedBy: iss is the thumbprint URI (RFC 9278) of the parent's key. jkt was
+// computed from the key when it was read.
+func (p *part) issuedBy(parent *part) bool {
+	thumbprint, ok := strings.CutPrefix(p.iss, "urn:ietf:params:oauth:jwk-thumbprint:sha-256:")
+	return ok && thumbprint == parent.jkt
 }
 
 // depthFits: depth is the parent's + 1, and depth ≤ max ≤ the parent's max ≤ 8.
