@@ -58,10 +58,11 @@ type Log struct {
 	refusals *refusals
 
 	queue    chan *pending // closed by Close, read by run alone
-	stopping chan struct{} // closed first by Close: nobody waits for room in queue
+	stopping chan struct{} // closed first by Close: no caller waits for room in queue
+	halting  chan struct{} // closed when the ctx of Close ends: nor do the refusals
 	stop     sync.Once
 	done     chan struct{} // closed by run when the queue is empty and closed
-	entering sync.RWMutex  // read-held while a Change joins the queue
+	entering sync.RWMutex  // read-held while a caller's Change joins the queue
 	closed   bool          // under entering
 
 	outbox                      atomic.Int64 // see Status.Unrecorded
@@ -89,7 +90,8 @@ func NewLog(cfg Config) *Log {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 8 * time.Second
 	}
-	l := &Log{cfg: cfg, queue: make(chan *pending, queueLength), stopping: make(chan struct{}), done: make(chan struct{})}
+	l := &Log{cfg: cfg, queue: make(chan *pending, queueLength),
+		stopping: make(chan struct{}), halting: make(chan struct{}), done: make(chan struct{})}
 	l.refusals = newRefusals(l)
 	go l.run()
 	go l.refusals.run()
@@ -101,27 +103,33 @@ func NewLog(cfg Config) *Log {
 // ErrUnavailable, or the cause of ctx if that ended before the Change was
 // queued.
 func (l *Log) Commit(ctx context.Context, c Change) error {
-	w, err := prepare(l.cfg.Store.LogID(), c)
-	if err != nil {
+	p, err := l.pend(c)
+	if p == nil || err != nil {
 		return err
 	}
-	if w.empty() {
-		return nil
-	}
-	p := &pending{w: w, keys: w.keys(nil), size: w.size(), answer: make(chan error, 1)}
-	if err := l.enqueue(ctx, p); err != nil {
+	if err := l.enter(ctx, p); err != nil {
 		return err
 	}
 	return <-p.answer
 }
 
-func (l *Log) enqueue(ctx context.Context, p *pending) error {
+// pend makes a Change ready for the queue; nil if it does nothing.
+func (l *Log) pend(c Change) (*pending, error) {
+	w, err := prepare(l.cfg.Store.LogID(), c)
+	if err != nil || w.empty() {
+		return nil, err
+	}
+	return &pending{w: w, keys: w.keys(nil), size: w.size(), answer: make(chan error, 1)}, nil
+}
+
+// enter queues a caller's Change.
+func (l *Log) enter(ctx context.Context, p *pending) error {
 	l.entering.RLock()
 	defer l.entering.RUnlock()
 	if l.closed {
 		return fmt.Errorf("%w: closed", ErrUnavailable)
 	}
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return fmt.Errorf("%w: not queued: %w", ErrUnavailable, context.Cause(ctx))
 	}
 	select {
@@ -139,22 +147,44 @@ func (l *Log) enqueue(ctx context.Context, p *pending) error {
 	}
 }
 
+// commitQueued is Commit for the refusals, which go on while callers are
+// turned away.
+func (l *Log) commitQueued(c Change) error {
+	p, err := l.pend(c)
+	if p == nil || err != nil {
+		return err
+	}
+	select {
+	case <-l.halting:
+		return fmt.Errorf("%w: closing", ErrUnavailable)
+	default:
+	}
+	select {
+	case l.queue <- p:
+		return <-p.answer
+	case <-l.halting:
+		return fmt.Errorf("%w: closing", ErrUnavailable)
+	}
+}
+
 // Close writes what is queued, refusals included, and ends the goroutines.
 // Commit answers ErrUnavailable from then on. If ctx ends first, Close returns
 // its error and the goroutines end as soon as the database lets them.
 func (l *Log) Close(ctx context.Context) error {
 	l.stop.Do(func() {
+		close(l.stopping)
+		l.entering.Lock()
+		l.closed = true
+		l.entering.Unlock()
 		l.refusals.close()
 		go func() {
 			select {
 			case <-l.refusals.done:
 			case <-ctx.Done():
+				close(l.halting)
+				<-l.refusals.done
 			}
-			close(l.stopping)
-			l.entering.Lock()
-			l.closed = true
-			l.entering.Unlock()
-			close(l.queue)
+			close(l.queue) // nobody is left who writes to it
 		}()
 	})
 	select {

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -170,7 +169,7 @@ func (r *refusals) flush() {
 		if n == 0 {
 			return
 		}
-		err := r.log.Commit(context.Background(), Change{Entries: batch})
+		err := r.log.commitQueued(Change{Entries: batch})
 		r.mu.Lock()
 		r.writing = 0
 		switch {

@@ -186,7 +186,9 @@ func (w *writer) begin() error {
 		return fmt.Errorf("connecting: %w", err)
 	}
 	if _, err := w.exec("BEGIN IMMEDIATE"); err != nil {
-		w.disconnect()
+		if code(err)&0xff != sqliteBusy { // busy is somebody else's transaction
+			w.disconnect()
+		}
 		return fmt.Errorf("taking the write lock: %w", err)
 	}
 	return nil
