@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -212,6 +211,3 @@ func auditChain(c *delegation.Chain) []audit.Party {
 	}
 	return chain
 }
-
-// isPerson says that an id is a user's.
-func isPerson(id string) bool { return strings.HasPrefix(id, userPrefix) }
