@@ -62,7 +62,7 @@ func (s *Server) needs(m *message) (*need, *rpcError) {
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request, c *call) bool {
 	n, failure := s.needs(c.message)
 	if failure != nil {
-		failure.write(w, c.message.id)
+		s.fail(w, r, c, failure)
 		return false
 	}
 	if n == nil {

@@ -6,9 +6,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime/debug"
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/guard"
 )
 
@@ -27,7 +29,7 @@ func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		if r.ContentLength > maxBody {
-			refuse(w, http.StatusRequestEntityTooLarge, "invalid_request", "the body is larger than 1 MiB")
+			s.turnAway(w, r, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 1 MiB")
 			return
 		}
 		if r.Body != nil {
@@ -42,11 +44,11 @@ func (s *Server) Handler() http.Handler {
 			return
 		}
 		if !ok {
-			refuse(w, http.StatusForbidden, "invalid_request", "this origin is not allowed")
+			s.turnAway(w, r, http.StatusForbidden, "origin_not_allowed", "this origin is not allowed")
 			return
 		}
 		if !s.hosts.host(r) {
-			refuse(w, http.StatusForbidden, "invalid_request", "this host name is not allowed")
+			s.turnAway(w, r, http.StatusForbidden, "host_not_allowed", "this host name is not allowed")
 			return
 		}
 		guarded.ServeHTTP(w, r)
@@ -99,7 +101,7 @@ func (s *Server) serveAuthenticated(w http.ResponseWriter, r *http.Request) {
 		failure = m.agree(r.Header)
 	}
 	if failure != nil {
-		failure.write(w, m.id)
+		s.fail(w, r, &call{message: m, chain: guard.From(r.Context())}, failure)
 		return
 	}
 	if m.notification {
@@ -116,6 +118,25 @@ func (s *Server) serveAuthenticated(w http.ResponseWriter, r *http.Request) {
 	s.forward(w, r, c)
 }
 
+// turnAway refuses somebody who was not asked who they are.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, status int, reason, description string) {
+	s.cfg.Refusals.Refuse(s.cfg.Source(r), Path, audit.Entry{
+		Action: audit.TokenRefuse, Result: audit.Denied, Reason: reason, Resource: s.cfg.Issuer + Path, Detail: map[string]any{"via": "mcp"},
+	})
+	refuse(w, status, "invalid_request", description)
+}
+
+// fail answers a message that cannot be served, after recording that.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, failure *rpcError) {
+	e := s.entry(c, audit.TokenRefuse, audit.Denied)
+	e.Reason, e.Resource = failure.reason(), s.cfg.Issuer+Path
+	if err := s.record(r.Context(), e); err != nil {
+		unavailable(w)
+		return
+	}
+	failure.write(w, c.message.id)
+}
+
 // forward hands the message to the library. Headers of sessions and of
 // resumption mean nothing here and are dropped.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, c *call) {
@@ -124,7 +145,18 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, c *call) {
 	inner.Header.Del(mcpgo.HeaderLastEventID)
 	text := c.message.body()
 	inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
-	s.transport.ServeHTTP(&answer{ResponseWriter: w, call: c}, inner)
+	a := &answer{ResponseWriter: w, call: c}
+	defer func() {
+		if problem := recover(); problem != nil {
+			if a.started || problem == http.ErrAbortHandler {
+				panic(problem)
+			}
+			s.cfg.Log.Error("panic while serving a message", "method", c.message.method, "panic", problem, "stack", string(debug.Stack()))
+			a.call.instead = &rpcError{http.StatusOK, mcpgo.INTERNAL_ERROR, "the server could not finish this", nil}
+			a.WriteHeader(http.StatusOK)
+		}
+	}()
+	s.transport.ServeHTTP(a, inner)
 }
 
 // refuse answers with kavach's JSON error.
@@ -132,6 +164,10 @@ func refuse(w http.ResponseWriter, status int, code, description string) {
 	body := `{"error":"` + code + `","error_description":"` + description + `"}`
 	writeJSON(w, status, []byte(body))
 }
+
+// unparsable begins the library's error about params that it cannot decode. No
+// result of ours holds it: in text it would be escaped.
+var unparsable = []byte(`"error":{"code":-32600,`)
 
 // answer is the ResponseWriter of one call. A handler of this package that has
 // something to say which the library cannot (an error code, an HTTP status)
@@ -168,6 +204,15 @@ func (a *answer) WriteHeader(status int) {
 func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	if a.swallow {
+		return len(p), nil
+	}
+	if bytes.Contains(p, unparsable) {
+		// The library says which Go type it failed to fill.
+		a.swallow = true
+		body := (&rpcError{code: mcpgo.INVALID_PARAMS, message: "the params do not have the form that " + a.call.message.method + " takes"}).body(a.call.message.id)
+		if _, err := a.ResponseWriter.Write(body); err != nil {
+			return 0, err
+		}
 		return len(p), nil
 	}
 	return a.ResponseWriter.Write(p)

@@ -131,6 +131,10 @@ func (m *message) readParams(params jcs.Value) *rpcError {
 	case mcpgo.MethodResourcesRead:
 		member = "uri"
 	default:
+		// No list here has a second page, so nobody got a cursor from us.
+		if cursor := params.Get("cursor"); cursor.Exists() && (cursor.Kind() != jcs.String || cursor.Str() != "") {
+			return invalidParams("there is no such cursor: every list has one page")
+		}
 		return nil
 	}
 	name := params.Get(member)
@@ -238,9 +242,24 @@ func (m *message) body() []byte {
 	return b
 }
 
-// write answers with the error; the id is null where none was readable, as
-// JSON-RPC 2.0 §5 demands.
+// reason is the error's name in the log.
+func (e *rpcError) reason() string {
+	switch e.code {
+	case mcpgo.HEADER_MISMATCH:
+		return "header_mismatch"
+	case mcpgo.UNSUPPORTED_PROTOCOL_VERSION:
+		return "unsupported_version"
+	}
+	return "malformed"
+}
+
 func (e *rpcError) write(w http.ResponseWriter, id jcs.Value) {
+	writeJSON(w, e.status, e.body(id))
+}
+
+// body is the error object; the id is null where none was readable, as JSON-RPC
+// 2.0 §5 demands.
+func (e *rpcError) body(id jcs.Value) []byte {
 	details := map[string]any{"code": e.code, "message": e.message}
 	if data, ok := e.data.(map[string]any); ok {
 		details["data"] = data
@@ -253,7 +272,7 @@ func (e *rpcError) write(w http.ResponseWriter, id jcs.Value) {
 	if err != nil {
 		panic("mcp: an error object has no canonical form: " + err.Error())
 	}
-	writeJSON(w, e.status, body)
+	return body
 }
 
 // writeJSON writes a complete JSON answer. Answers may hold tokens: no-store.

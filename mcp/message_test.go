@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
 	"github.com/kavach-dev/kavach/mcp"
@@ -159,6 +160,62 @@ func TestHeadersAgree(t *testing.T) {
 	supported, _ := data.Get("supported").Strings()
 	if data.Get("requested").Str() != "1999-01-01" || len(supported) != 5 || supported[0] != "2026-07-28" {
 		t.Errorf("data %s", jcs.Canonical(data))
+	}
+}
+
+// What the library would explain in terms of its own types.
+func TestParamsOfAnotherForm(t *testing.T) {
+	w := newWorld(t)
+	for method, params := range map[string]string{
+		"prompts/get":         `{"name":"delegate_safely","arguments":{"task":1}}`,
+		"completion/complete": `{"ref":"x","argument":[]}`,
+		"initialize":          `{"protocolVersion":7}`,
+		"tools/list":          `{"cursor":"eA=="}`,
+		"resources/list":      `{"cursor":7}`,
+	} {
+		r := w.send(w.everything(), `{"jsonrpc":"2.0","id":3,"method":"`+method+`","params":`+params+`}`)
+		v := r.json(t)
+		code, _ := v.Get("error").Get("code").Int()
+		id, _ := v.Get("id").Int()
+		if code != -32602 || id != 3 || strings.Contains(string(r.body), "Go ") || strings.Contains(string(r.body), "json:") {
+			t.Errorf("%s: %d %s", method, r.status, r.body)
+		}
+	}
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	w := newWorld(t)
+	w.delegated = func(*delegation.Chain, delegation.Ask) (delegation.Issued, error) { panic("secret") }
+	r := w.send(w.everything(), `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"delegate","arguments":{"agent":"x"}}}`)
+	if code, _ := r.json(t).Get("error").Get("code").Int(); code != -32603 || strings.Contains(string(r.body), "secret") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := w.send(w.everything(), ping); r.status != 200 {
+		t.Errorf("afterwards: %d", r.status)
+	}
+}
+
+// "Every row also means … an audit entry".
+func TestMalformedMessagesAreRecorded(t *testing.T) {
+	w := newWorld(t)
+	for body, reason := range map[string]string{
+		`[]`: "malformed", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"none"}}`: "malformed",
+	} {
+		w.send(w.everything(), body)
+		if e := w.last(); e.Action != audit.TokenRefuse || e.Result != audit.Denied || e.Reason != reason || e.Sub != "alice" {
+			t.Errorf("%s: %+v", body, e)
+		}
+	}
+	w.send(w.everything(), ping, "Mcp-Method", "tools/list")
+	if e := w.last(); e.Reason != "header_mismatch" {
+		t.Errorf("%+v", e)
+	}
+	w.send("", ping, "Origin", "null")
+	w.send("", ping, "Host", "evil.example")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.refusals) != 2 || w.refusals[0].Reason != "origin_not_allowed" || w.refusals[1].Reason != "host_not_allowed" {
+		t.Errorf("%+v", w.refusals)
 	}
 }
 

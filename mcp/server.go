@@ -71,8 +71,6 @@ func New(cfg Config) (*Server, error) {
 		// "private where the answer depends on the caller": only what is read.
 		mcpserver.WithCacheHints(listTTL, mcpgo.CacheScopePublic),
 		mcpserver.WithMethodCacheHints(mcpgo.MethodResourcesRead, 0, mcpgo.CacheScopePrivate),
-		mcpserver.WithRecovery(),
-		mcpserver.WithResourceRecovery(),
 	)
 	s.tools = map[string]tool{}
 	for _, t := range s.catalogue() {
