@@ -186,21 +186,6 @@ func (a *Agents) AgentNames(ctx context.Context, principal, prefix string, limit
 	return a.cfg.Store.AgentNames(ctx, holder.ID, prefix, limit)
 }
 
-// Client returns an agent as the client it is (authorization-server.md §3:
-// "Agents are clients whose id is the agent id and whose method is
-// `private_key_jwt` with their identity key").
-func (a *Agents) Client(ctx context.Context, id string) (Client, error) {
-	found, err := a.Agent(ctx, id)
-	if err != nil {
-		return Client{}, err
-	}
-	return Client{
-		ID: found.ID, Name: found.Name, Kind: KindAgent, Method: MethodKeyJWT,
-		GrantTypes: []string{GrantClientCredentials}, Scopes: found.Scopes,
-		Disabled: !found.Active(a.cfg.Now()), Created: found.Created,
-	}, nil
-}
-
 // activeOwner returns the person who is to answer for an agent.
 func (a *Agents) activeOwner(ctx context.Context, owner string) (Holder, error) {
 	holder, err := a.cfg.Registry.Holder(ctx, owner)
