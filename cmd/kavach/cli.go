@@ -1,0 +1,84 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the whole command tree. Each group lives in a file of its own; the
+// group tag says of which of the three kinds a command is.
+type cli struct {
+	Serve  serveCmd  `cmd:"" group:"operator" help:"Run the authorization server, the MCP server and the API."`
+	Health healthCmd `cmd:"" group:"operator" help:"Ask a running kavach whether it is ready."`
+
+	User     userCmds     `cmd:"" group:"operator" help:"The people who sign in."`
+	Client   clientCmds   `cmd:"" group:"operator" help:"OAuth clients that an operator registers."`
+	Resource resourceCmds `cmd:"" group:"operator" help:"The resource servers that kavach issues tokens for."`
+	Agent    agentCmds    `cmd:"" help:"Agents: keys, manifests, registration, grants."`
+	Key      keyCmds      `cmd:"" group:"operator" help:"The server's signing keys."`
+	Audit    auditCmds    `cmd:"" group:"operator" help:"The log of everything that was decided."`
+	Migrate  migrateCmd   `cmd:"" group:"operator" help:"Create or upgrade the database schema, then exit."`
+
+	Holder   holderCmds  `cmd:"" group:"offline" help:"Keys that hold a delegation."`
+	Delegate delegateCmd `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`
+	Verify   verifyCmd   `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
+	Token    tokenCmds   `cmd:"" group:"offline" help:"Look into tokens."`
+	Version  versionCmd  `cmd:"" group:"offline" help:"Print the version."`
+}
+
+// groups titles the three kinds of commands, in the order --help shows them.
+var groups = []kong.Group{
+	{Key: "operator", Title: "Operator commands (open the database; safe beside a running server):"},
+	{Key: "offline", Title: "Offline commands (no server, no database):"},
+	{Key: "agent", Title: "Agent commands (talk to a server, with the agent's own key):"},
+}
+
+// newParser builds the kong parser for grammar. Every flag can also be set by
+// the environment variable KAVACH_<FLAG>.
+func newParser(grammar *cli, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(grammar, append([]kong.Option{
+		kong.Name("kavach"),
+		kong.Description("Kavach issues short-lived, narrowing authority to AI agents, and proves afterwards who did what with it."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups(groups),
+		kong.DefaultEnvars("KAVACH"),
+	}, options...)...)
+}
+
+// refuseSecretArguments stops a database password on the command line, where
+// every user of the machine can read it (design §4.8).
+func refuseSecretArguments(args []string) error {
+	for i, arg := range args {
+		value, ok := strings.CutPrefix(arg, "--db=")
+		if !ok && arg == "--db" && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if !ok {
+			continue
+		}
+		if dsnHasPassword(value) {
+			return usagef("put the address into the environment variable KAVACH_DB",
+				"--db holds a password, which every user of this machine could read")
+		}
+	}
+	return nil
+}
+
+// dsnHasPassword says whether a database address carries a password, in the
+// user part, a query parameter or the key=value form.
+func dsnHasPassword(dsn string) bool {
+	if u, err := url.Parse(dsn); err == nil && u.User != nil {
+		if _, has := u.User.Password(); has {
+			return true
+		}
+	}
+	lower := strings.ToLower(dsn)
+	return strings.Contains(lower, "password=") || strings.Contains(lower, "passwd=") || strings.Contains(lower, "sslpassword=")
+}
+
+// jsonFlag is embedded by every command that prints data.
+type jsonFlag struct {
+	JSON bool `name:"json" help:"Print JSON for machines."`
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+// delegateCmd derives the next link of a chain with the holder's key. Neither
+// server nor network is asked.
+type delegateCmd struct {
+	Parent        string        `required:"" placeholder:"FILE" help:"File with the chain to hand on; - is standard input."`
+	KeyFile       string        `required:"" placeholder:"FILE" help:"The key the chain is bound to."`
+	To            string        `required:"" placeholder:"FILE" help:"The receiver's public JWK, as 'kavach holder new' prints it."`
+	Agent         string        `required:"" placeholder:"ID" help:"The receiver's agent id; in the chain it is your word."`
+	Scope         string        `required:"" placeholder:"SCOPES" help:"What to hand on, separated by spaces; no more than the chain has."`
+	TTL           time.Duration `name:"ttl" default:"120s" help:"How long it lives (${default}, at most 15m, and no longer than the chain)."`
+	Audience      []string      `sep:"none" placeholder:"URL" help:"Resource server it is for; repeatable (those of the chain)."`
+	Tool          []string      `sep:"none" placeholder:"NAME" help:"Tool it may call, with any arguments; repeatable (those of the chain)."`
+	Resource      []string      `sep:"none" placeholder:"ID" help:"Resource it may touch, literal or PREFIX/*; repeatable."`
+	AllowNetwork  []string      `sep:"none" placeholder:"HOST" help:"Host it may connect to, HOST, HOST:PORT or *.HOST; repeatable."`
+	NoNetwork     bool          `help:"It may connect to nothing." xor:"net"`
+	MaxFileSize   string        `placeholder:"N" help:"Most bytes to read or write (5MB, 5MiB)."`
+	AuditRequired bool          `help:"Nothing is done with it before the record of it is durable."`
+	MaxDepth      *int          `placeholder:"N" help:"How many more links may follow; 0 seals it (what the chain leaves)."`
+	jsonFlag
+}
+
+func (c *delegateCmd) Run(w *world) error {
+	if err := onceStdin(c.Parent, c.KeyFile, c.To); err != nil {
+		return err
+	}
+	narrow, err := c.narrow()
+	if err != nil {
+		return err
+	}
+	parent, err := w.readLine(c.Parent)
+	if err != nil {
+		return err
+	}
+	key, err := w.readPrivateKey(c.KeyFile)
+	if err != nil {
+		return err
+	}
+	to, err := w.readPublicKey(c.To)
+	if err != nil {
+		return err
+	}
+	derived, err := delegation.Derive(parent, key, to, narrow, w.now())
+	if err != nil {
+		return withHint(err, delegateHint(err))
+	}
+	if c.JSON {
+		return w.printJSON(map[string]any{
+			"chain": derived.Chain, "token_id": derived.LID,
+			"expires_in": secondsLeft(derived.Expires, w.now()), "clamped": derived.Clamped,
+		})
+	}
+	fmt.Fprintln(w.stdout, derived.Chain)
+	if derived.Clamped {
+		w.note("it lives until %s, with what it comes from", when(derived.Expires))
+	}
+	return nil
+}
+
+// narrow puts the flags together.
+func (c *delegateCmd) narrow() (delegation.Narrow, error) {
+	n := delegation.Narrow{
+		ClientID: c.Agent, Scopes: words(c.Scope), Audience: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth,
+		Limits: delegation.Limits{Resources: c.Resource, AllowNetwork: c.AllowNetwork},
+	}
+	if n.TTL < delegation.MinLinkTTL || n.TTL > delegation.MaxLinkTTL {
+		return n, usagef("write it like 90s or 5m", "--ttl %s is not between 1s and 15m", c.TTL)
+	}
+	for _, scope := range n.Scopes {
+		if !agent.IsScope(scope) {
+			return n, usagef("", "--scope holds %q, which is not a scope", scope)
+		}
+	}
+	if c.NoNetwork {
+		if len(c.AllowNetwork) > 0 {
+			return n, usagef("", "--no-network contradicts --allow-network")
+		}
+		n.Limits.AllowNetwork = []string{}
+	}
+	if c.MaxFileSize != "" {
+		size, err := parseSize(c.MaxFileSize)
+		if err != nil {
+			return n, usage(err, "")
+		}
+		n.Limits.MaxFileSize = &size
+	}
+	if c.AuditRequired {
+		n.Limits.AuditRequired = &c.AuditRequired
+	}
+	if len(c.Tool) > 0 {
+		n.Tools = delegation.Tools{}
+		for _, name := range c.Tool {
+			n.Tools[name] = delegation.AllowAnyArgs
+		}
+	}
+	return n, nil
+}
+
+// delegateHint says what to do about a refusal to derive.
+func delegateHint(err error) string {
+	var refused *delegation.Refusal
+	if !errors.As(err, &refused) {
+		return ""
+	}
+	switch refused.Reason {
+	case delegation.NotNarrower, delegation.AudienceWidened:
+		return "a link can only narrow: `kavach token inspect` shows what the chain has"
+	case delegation.DepthInvalid:
+		return "the chain is sealed, or is a plain token: only its own server can hand it on"
+	case delegation.Expired:
+		return "get a new token, and derive from that"
+	case delegation.KeyReuse:
+		return "every link needs a key of its own: the receiver runs `kavach holder new`"
+	case delegation.SignatureInvalid, delegation.HolderBindingFailed:
+		return "--key-file is not the key that the last link is bound to"
+	}
+	return ""
+}

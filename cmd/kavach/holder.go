@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+type holderCmds struct {
+	New holderNewCmd `cmd:"" help:"Make a key that a delegation can be bound to."`
+}
+
+// holderNewCmd makes a delegation key, which is no identity: one for each
+// delegation, thrown away with it.
+type holderNewCmd struct {
+	Out string `default:"holder.key.json" placeholder:"FILE" help:"File for the private key (${default})."`
+	jsonFlag
+}
+
+func (c *holderNewCmd) Run(w *world) error {
+	key, err := agent.GenerateKey()
+	if err != nil {
+		return err
+	}
+	private, err := key.MarshalJWK()
+	if err != nil {
+		return err
+	}
+	public, err := jcs.Marshal(key.Public().JWK())
+	if err != nil {
+		return err
+	}
+	if err := writeNew(c.Out, append(private, '\n'), 0o600); err != nil {
+		return err
+	}
+	// The public JWK is JSON either way: --json changes nothing.
+	fmt.Fprintf(w.stdout, "%s\n", public)
+	w.note("wrote %s (keep it secret)", c.Out)
+	return nil
+}
+
+// readPrivateKey reads a key file and warns if others can read it too.
+func (w *world) readPrivateKey(name string) (agent.PrivateKey, error) {
+	data, err := w.read(name)
+	if err != nil {
+		return agent.PrivateKey{}, err
+	}
+	key, err := agent.ParsePrivateKey(data)
+	if err != nil {
+		return agent.PrivateKey{}, withHint(fmt.Errorf("reading the key file %s: %w", name, err),
+			"a key file is one private JWK, as `kavach agent create` and `kavach holder new` write it")
+	}
+	w.warnIfShared(name)
+	return key, nil
+}
+
+// readPublicKey reads a public JWK. A private one is refused: it was given
+// away already if it got this far, and must not be taken for good.
+func (w *world) readPublicKey(name string) (agent.PublicKey, error) {
+	data, err := w.read(name)
+	if err != nil {
+		return agent.PublicKey{}, err
+	}
+	v, err := jcs.Parse(data, jcs.Limits{Bytes: agent.MaxToken})
+	if err != nil {
+		return agent.PublicKey{}, fmt.Errorf("reading the public key %s: %w", name, err)
+	}
+	if v.Get("d").Exists() {
+		return agent.PublicKey{}, withHint(fmt.Errorf("reading the public key %s: it holds a private key", name),
+			"a receiver hands out the public JWK that `kavach holder new` prints, and keeps the file it writes")
+	}
+	key, err := agent.ParsePublicKeyExtra(v)
+	if err != nil {
+		return agent.PublicKey{}, fmt.Errorf("reading the public key %s: %w", name, err)
+	}
+	return key, nil
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/store"
+)
+
+// placeFlags say where a deployment keeps its data. serve and every operator
+// command take them, with the same defaults, so that a command finds what the
+// server beside it uses.
+type placeFlags struct {
+	Dev        bool   `help:"Trying things out: data in ./.kavach-dev, operator dev with password dev. NOT SAFE."`
+	Data       string `placeholder:"DIR" help:"Folder for what kavach keeps (./kavach-data, with --dev ./.kavach-dev)."`
+	DB         string `name:"db" placeholder:"URL" help:"Database (sqlite:DATA/kavach.db)."`
+	SecretFile string `placeholder:"FILE" help:"The secret that opens the keys in the database (DATA/secret)."`
+	Issuer     string `placeholder:"URL" help:"The address clients know this server by: https, or http on this machine (http://LISTEN)."`
+}
+
+// Default places.
+const (
+	defaultData    = "kavach-data"
+	defaultDevData = ".kavach-dev"
+	defaultListen  = "127.0.0.1:8420"
+)
+
+// resolve fills in the defaults.
+func (p *placeFlags) resolve() error {
+	if p.Data == "" {
+		p.Data = defaultData
+		if p.Dev {
+			p.Data = defaultDevData
+		}
+	}
+	if p.DB == "" {
+		p.DB = "sqlite:" + filepath.Join(p.Data, "kavach.db")
+	}
+	if p.SecretFile == "" {
+		p.SecretFile = filepath.Join(p.Data, "secret")
+	}
+	if !strings.HasPrefix(p.DB, "sqlite:") || len(p.DB) == len("sqlite:") {
+		kind, _, _ := strings.Cut(p.DB, ":")
+		return usagef("write --db sqlite:PATH", "--db names a database of kind %q, which this kavach does not speak", kind)
+	}
+	if p.Issuer != "" {
+		return checkIssuer(p.Issuer)
+	}
+	return nil
+}
+
+// makeData creates the data folder, for its owner alone.
+func (p *placeFlags) makeData() error {
+	if err := os.MkdirAll(p.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder %s: %w", p.Data, pathCause(err))
+	}
+	return nil
+}
+
+// openSecret reads the deployment secret, or writes one if there is none and
+// make says so. It returns whether it was made.
+func (p *placeFlags) openSecret(make bool) (secret authz.DeploymentSecret, made bool, err error) {
+	content, err := os.ReadFile(p.SecretFile)
+	switch {
+	case err == nil:
+		if secret, err = authz.ParseDeploymentSecret(content); err != nil {
+			return secret, false, fmt.Errorf("reading the secret file %s: %w", p.SecretFile, err)
+		}
+		return secret, false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return secret, false, fmt.Errorf("reading the secret file %s: %w", p.SecretFile, pathCause(err))
+	case !make:
+		return secret, false, p.wrongSecret("there is no secret file " + p.SecretFile)
+	}
+	secret = authz.NewDeploymentSecret()
+	if err := writeNew(p.SecretFile, []byte(secret.Reveal()+"\n"), 0o600); err != nil {
+		return secret, false, err
+	}
+	return secret, true, nil
+}
+
+// wrongSecret is the refusal to use a database without its secret.
+func (p *placeFlags) wrongSecret(what string) error {
+	return withHint(fmt.Errorf("%s, and the keys in %s are sealed with one", what, p.DB),
+		"bring back the secret file that was written at the first start and name it with --secret-file")
+}
+
+// deployment is an open database with everything an operator command needs.
+type deployment struct {
+	placeFlags
+	store    *store.Store
+	log      *audit.Log
+	keys     *authz.Keyring
+	registry *authz.Registry
+	agents   *authz.Agents
+}
+
+// issuerOrDefault is the issuer an operator command works for: that of the
+// server beside it, which its default or KAVACH_ISSUER names.
+func (p *placeFlags) issuerOrDefault() string {
+	if p.Issuer != "" {
+		return p.Issuer
+	}
+	return "http://" + defaultListen
+}
+
+// open opens the database and its log, creating both if need be. Keys are
+// opened by openKeys, which not every command needs.
+func (p *placeFlags) open(ctx context.Context, log *slog.Logger, clock func() time.Time) (*deployment, error) {
+	if err := p.resolve(); err != nil {
+		return nil, err
+	}
+	if err := p.makeData(); err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, store.Config{DSN: p.DB, Issuer: p.issuerOrDefault()})
+	if err != nil {
+		return nil, openError(p.DB, err)
+	}
+	return &deployment{
+		placeFlags: *p,
+		store:      s,
+		log:        audit.NewLog(audit.Config{Store: s, Now: clock, Logger: log}),
+	}, nil
+}
+
+// openError says what to do about a database that does not open.
+func openError(db string, err error) error {
+	err = fmt.Errorf("opening the database %s: %w", db, err)
+	switch {
+	case errors.Is(err, store.ErrNewerSchema):
+		return withHint(err, "use the kavach that wrote it, or a newer one")
+	case errors.Is(err, store.ErrConfig):
+		return usage(err, "write --db sqlite:PATH")
+	case errors.Is(err, store.ErrNoDatabase):
+		return withHint(err, "name it with --data or --db; `kavach serve` or `kavach migrate` creates one")
+	}
+	return err
+}
+
+// closeTimeout bounds how long a command waits for its last records.
+const closeTimeout = 5 * time.Second
+
+// close writes what is queued and closes the database.
+func (d *deployment) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return errors.Join(d.log.Close(ctx), d.store.Close())
+}

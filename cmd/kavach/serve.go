@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// serveCmd runs the server. Its fields are the configuration of [Main].
+type serveCmd struct {
+	placeFlags
+	Listen string `default:"127.0.0.1:8420" placeholder:"ADDR" help:"Address of the public listener (${default})."`
+	Ops    string `default:"127.0.0.1:8421" placeholder:"ADDR" help:"Address of the operations listener: /healthz, /readyz, /metrics, profiles (${default})."`
+
+	TLSCert string `name:"tls-cert" placeholder:"FILE" and:"tls" help:"Certificate chain; read again when it changes."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" and:"tls" help:"Its private key."`
+
+	TrustedProxy  []string `sep:"," placeholder:"CIDR" help:"Network of a proxy whose X-Forwarded-For is believed; repeatable."`
+	AllowedOrigin []string `sep:"," placeholder:"URL" help:"Web origin whose pages may call /mcp; repeatable (the issuer's own)."`
+
+	MCPScopes             string `name:"mcp-scopes" placeholder:"SCOPES" default:"kavach:verify kavach:delegate kavach:audit" help:"What a client of /mcp is told to ask for (${default})."`
+	Registration          string `enum:"open,token,off" default:"open" help:"Who may register a client: ${enum} (${default})."`
+	RegistrationTokenFile string `placeholder:"FILE" help:"The initial access token for --registration token."`
+
+	CodeTTL       time.Duration `name:"code-ttl" default:"60s" help:"Life of an authorization code (${default})."`
+	AccessTTL     time.Duration `name:"access-ttl" default:"10m" help:"Life of an access token (${default}, at most 1h)."`
+	RefreshIdle   time.Duration `default:"720h" help:"Life of a refresh token that is not used (${default})."`
+	RefreshMax    time.Duration `default:"2160h" help:"Life of a sign-in of a client, however often refreshed (${default})."`
+	RefreshReplay time.Duration `default:"30s" help:"How long a used refresh token may come again without ending its family (${default})."`
+
+	Log string `enum:"auto,text,json" default:"auto" help:"Form of the log on stderr: ${enum} (${default}: text on a terminal)."`
+}
+
+// maxTTL of an access token: "≤ 1h: the feed forgets after that".
+const maxTTL = time.Hour
+
+// Run serves until the process is told to stop.
+func (c *serveCmd) Run(w *world) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	m := &Main{Config: *c, world: w, Log: newLogger(c.Log, w.stderr)}
+	if err := m.Open(w.ctx); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	m.announce()
+	err := m.Serve(w.ctx)
+	return errors.Join(err, m.Close())
+}
+
+// check refuses what cannot be meant, before anything is opened.
+func (c *serveCmd) check() error {
+	if err := c.resolve(); err != nil {
+		return err
+	}
+	if c.Dev {
+		for flag, address := range map[string]string{"listen": c.Listen, "ops": c.Ops} {
+			if !loopbackListen(address) {
+				return usagef("leave --dev out to serve others", "--dev is not safe and listens on this machine alone, but --%s is %s", flag, address)
+			}
+		}
+	}
+	if c.Issuer == "" && !loopbackListen(c.Listen) {
+		return usagef("write --issuer https://auth.example.com", "--listen %s can be reached from elsewhere, so clients need to know by which --issuer", c.Listen)
+	}
+	if c.Issuer == "" && c.TLSCert != "" {
+		return usagef("write --issuer https://HOST", "--tls-cert needs an --issuer that is https")
+	}
+	for flag, ttl := range map[string]time.Duration{
+		"code-ttl": c.CodeTTL, "access-ttl": c.AccessTTL,
+		"refresh-idle": c.RefreshIdle, "refresh-max": c.RefreshMax,
+	} {
+		if ttl < time.Second {
+			return usagef("write it like 90s, 10m or 720h", "--%s %s is shorter than a second", flag, ttl)
+		}
+	}
+	if c.RefreshReplay < 0 {
+		return usagef("0s turns it off", "--refresh-replay %s is negative", c.RefreshReplay)
+	}
+	if c.AccessTTL > maxTTL {
+		return usagef("refresh tokens are for longer", "--access-ttl %s is longer than an hour, after which revocations are forgotten", c.AccessTTL)
+	}
+	if (c.Registration == "token") != (c.RegistrationTokenFile != "") {
+		return usagef("give both or neither", "--registration token and --registration-token-file belong together")
+	}
+	for _, origin := range c.AllowedOrigin {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			return usagef("write it like https://app.example.com", "--allowed-origin %q is not a web origin", origin)
+		}
+	}
+	_, err := c.proxies()
+	return err
+}
+
+// proxies parses --trusted-proxy.
+func (c *serveCmd) proxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range c.TrustedProxy {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			if a, aerr := netip.ParseAddr(text); aerr == nil {
+				p, err = a.Prefix(a.BitLen())
+			}
+		}
+		if err != nil {
+			return nil, usagef("write it like 10.0.0.0/8", "--trusted-proxy %q is not a network", text)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// newLogger makes the process's log: text on a terminal, JSON otherwise.
+func newLogger(form string, stderr io.Writer) *slog.Logger {
+	if form == "auto" {
+		form = "json"
+		if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			form = "text"
+		}
+	}
+	if form == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(stderr, nil))
+}
+
+// announce says where it serves and, while nobody can sign in, how to begin.
+func (m *Main) announce() {
+	w := m.world
+	if m.Config.Dev {
+		m.announceDev()
+		return
+	}
+	if m.setupCode != "" {
+		w.note("set up at %s/setup with code %s", m.Issuer, m.setupCode)
+		w.note("hint: the code works for an hour; `kavach user add NAME --role operator` does the same")
+	}
+}
+
+// housekeepingInterval is how often expired rows are swept.
+const housekeepingInterval = time.Minute
+
+// housekeep sweeps until ctx ends. A sweep that fails is tried again at the
+// next turn: nothing depends on it but the size of the database.
+func (m *Main) housekeep(ctx context.Context) {
+	tick := time.NewTicker(housekeepingInterval)
+	defer tick.Stop()
+	for {
+		for _, s := range m.sweeps {
+			result := "ok"
+			if err := s.run(ctx); err != nil && ctx.Err() == nil {
+				result = "failed"
+				m.Log.Warn("housekeeping failed", "what", s.what, "error", err)
+			}
+			m.ops.metrics.sweeps.WithLabelValues(s.what, result).Inc()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// sweep is one chore of the housekeeping.
+type sweep struct {
+	what string
+	run  func(context.Context) error
+}
+
+// listenError says what to do about an address that is taken.
+func listenError(flag, address string, err error) error {
+	return withHint(fmt.Errorf("listening on %s: %w", address, err), "is another kavach running? --"+flag+" takes another address")
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kavach-dev/kavach/people"
+)
+
+// Main is a whole server. Tests drive it: Open binds the listeners and makes
+// everything, Serve runs until its context ends, Close gives everything back.
+type Main struct {
+	// Config is the configuration, checked.
+	Config serveCmd
+	// Log is the process's log.
+	Log *slog.Logger
+	// Issuer is known after Open: with port 0 it depends on the listener.
+	Issuer string
+	// Public and Ops are the bound addresses, after Open.
+	Public, Ops net.Addr
+
+	world     *world
+	listeners []net.Listener // public, operations; closed by the servers, or by Close
+	d         *deployment
+	parts     *parts
+	ops       *ops
+	sweeps    []sweep
+	setupCode string
+}
+
+// Limits of a connection (authorization-server.md §6: "header 32 KiB, timeouts
+// on every phase").
+const (
+	maxHeader     = 32 << 10
+	headerTimeout = 5 * time.Second
+	readTimeout   = 30 * time.Second
+	writeTimeout  = 60 * time.Second
+	idleTimeout   = 120 * time.Second
+)
+
+// Draining: in-flight requests get drainTimeout, then the last records are
+// written, and all of it ends within ten seconds.
+const (
+	drainTimeout = 8 * time.Second
+	stopTimeout  = 10 * time.Second
+)
+
+// Open binds the listeners first, so that a taken address changes nothing,
+// then opens the database and makes every part.
+func (m *Main) Open(ctx context.Context) error {
+	for flag, address := range map[string]string{"listen": m.Config.Listen, "ops": m.Config.Ops} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return usagef("write it like 127.0.0.1:8420", "--%s %q is not HOST:PORT", flag, address)
+		}
+	}
+	public, err := net.Listen("tcp", m.Config.Listen)
+	if err != nil {
+		return listenError("listen", m.Config.Listen, err)
+	}
+	m.listeners, m.Public = append(m.listeners, public), public.Addr()
+	operations, err := net.Listen("tcp", m.Config.Ops)
+	if err != nil {
+		return listenError("ops", m.Config.Ops, err)
+	}
+	m.listeners, m.Ops = append(m.listeners, operations), operations.Addr()
+
+	if m.Config.Issuer == "" {
+		m.Config.Issuer = issuerFor(m.Config.Listen, public.Addr())
+		if err := checkIssuer(m.Config.Issuer); err != nil {
+			return err
+		}
+	}
+	m.Issuer = m.Config.Issuer
+
+	if m.d, err = m.Config.open(ctx, m.Log, m.world.now); err != nil {
+		return err
+	}
+	if err := m.d.unlock(ctx, m.world, true); err != nil {
+		return err
+	}
+	if err := m.assemble(ctx); err != nil {
+		return err
+	}
+	if m.Config.Dev {
+		return m.openDev(ctx)
+	}
+	m.setupCode, err = m.parts.people.NewSetupCode(ctx)
+	if errors.Is(err, people.ErrSetUp) {
+		return nil
+	}
+	return err
+}
+
+// Serve accepts until ctx ends, then drains. It returns nil after a drain.
+func (m *Main) Serve(ctx context.Context) error {
+	handler, err := m.handler()
+	if err != nil {
+		return err
+	}
+	errorLog := slog.NewLogLogger(m.Log.Handler(), slog.LevelWarn)
+	public := &http.Server{
+		Handler: handler, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: errorLog,
+	}
+	operations := &http.Server{
+		Handler: m.ops.handler(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		IdleTimeout: idleTimeout, ErrorLog: errorLog,
+	}
+	listener := m.listeners[0]
+	if m.Config.TLSCert != "" {
+		cert, err := newCertificate(m.Config.TLSCert, m.Config.TLSKey, m.Log)
+		if err != nil {
+			return withHint(err, "--tls-cert and --tls-key name PEM files that belong together")
+		}
+		listener = tls.NewListener(listener, cert.config())
+	}
+
+	ended := make(chan error, 2)
+	go func() { ended <- operations.Serve(m.listeners[1]) }()
+	go func() { ended <- public.Serve(listener) }()
+	keeping, stopKeeping := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { m.housekeep(keeping) })
+	m.world.note("ready %s", m.Issuer)
+
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-ended:
+		err = fmt.Errorf("serving: %w", err)
+	}
+	m.ops.draining.Store(true)
+	if err == nil {
+		m.world.note("draining")
+	}
+	stopKeeping()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if shut := public.Shutdown(drain); shut != nil {
+		// What is still running after that is cut off.
+		public.Close()
+	}
+	keeper.Wait()
+	operations.Close()
+	return err
+}
+
+// Close gives everything back. It may be called after a failed Open.
+func (m *Main) Close() error {
+	for _, l := range m.listeners {
+		l.Close() // closed already if it was served
+	}
+	if m.d == nil {
+		return nil
+	}
+	d := m.d
+	m.d = nil
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout-drainTimeout)
+	defer cancel()
+	return errors.Join(d.log.Close(ctx), d.store.Close())
+}
+
+// handler is what the public listener serves.
+func (m *Main) handler() (http.Handler, error) {
+	mux := http.NewServeMux()
+	for pattern, h := range m.parts.routes {
+		mux.Handle(pattern, h)
+	}
+	var root http.Handler = mux
+	if base := issuerPath(m.Issuer); base != "" {
+		// With a path in the issuer everything lives below it but the
+		// well-known documents, which have it inserted (RFC 8414 §3).
+		outer := http.NewServeMux()
+		outer.Handle("/.well-known/", m.parts.routes["/.well-known/"])
+		outer.Handle(base+"/", http.StripPrefix(base, mux))
+		root = outer
+	}
+	return m.ops.metrics.measure(m.recovering(root)), nil
+}
+
+// issuerPath is the path of an issuer, "" for none.
+func issuerPath(issuer string) string {
+	_, rest, _ := strings.Cut(issuer, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return ""
+}
+
+// recovering turns a panic into an answer without a stack.
+func (m *Main) recovering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			m.Log.Error("a handler panicked", "route", routeLabel(r.Pattern), "panic", fmt.Sprint(p), "stack", stack())
+			if rec, ok := w.(*statusRecorder); ok && rec.status != 0 {
+				panic(http.ErrAbortHandler) // half an answer is out: cut it off
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusInternalServerError)
+			w.Write([]byte(`{"error":"server_error"}` + "\n"))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// addressOf says where a request comes from.
+func (m *Main) addressOf(trusted []netip.Prefix) func(*http.Request) netip.Addr {
+	return func(r *http.Request) netip.Addr { return clientAddress(r, trusted) }
+}
