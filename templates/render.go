@@ -35,6 +35,7 @@ type Config struct {
 type Pages struct {
 	secure bool
 	host   string
+	base   string // path of the issuer: where "/" of our local paths is
 	log    *slog.Logger
 	set    map[string]*template.Template
 	style  template.CSS
@@ -48,7 +49,7 @@ func New(c Config) (*Pages, error) {
 		p.log = slog.Default()
 	}
 	if u, err := url.Parse(c.Issuer); err == nil {
-		p.secure, p.host = u.Scheme == "https", u.Host
+		p.secure, p.host, p.base = u.Scheme == "https", u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
 	}
 	style, err := files.ReadFile("style.css")
 	if err != nil {
@@ -74,6 +75,7 @@ func New(c Config) (*Pages, error) {
 type frame struct {
 	Title string
 	Host  string
+	Base  string
 	Nonce string
 	Style template.CSS
 	Mark  template.HTML
@@ -100,7 +102,7 @@ func (p *Pages) Render(w http.ResponseWriter, status int, page Page) {
 	nonce := newNonce()
 	var b bytes.Buffer
 	err := p.set[page.file()].ExecuteTemplate(&b, "frame.html",
-		frame{Title: page.title(), Host: p.host, Nonce: nonce, Style: p.style, Mark: p.mark, Page: page})
+		frame{Title: page.title(), Host: p.host, Base: p.base, Nonce: nonce, Style: p.style, Mark: p.mark, Page: page})
 	p.secureHeaders(w.Header(), nonce)
 	if err != nil {
 		p.log.Error("rendering a page", "page", page.file(), "error", err)
@@ -116,10 +118,10 @@ func (p *Pages) Render(w http.ResponseWriter, status int, page Page) {
 }
 
 // SeeOther answers 303 without a body: never 307 or 308, which would send a
-// password on (RFC 9700 §4.12).
+// password on (RFC 9700 §4.12). A local path is one below the issuer's.
 func (p *Pages) SeeOther(w http.ResponseWriter, location string) {
 	p.secureHeaders(w.Header(), newNonce())
-	w.Header().Set("Location", location)
+	w.Header().Set("Location", at(p.base, location))
 	w.WriteHeader(http.StatusSeeOther)
 }
 

@@ -220,3 +220,27 @@ func TestSeeOther(t *testing.T) {
 		t.Fatal("a redirect without protection")
 	}
 }
+
+// An issuer with a path: every local address of a page is below it.
+func TestIssuerWithPath(t *testing.T) {
+	local := regexp.MustCompile(`(?:action|href)="(/[^"]*)"`)
+	for _, page := range everyPage() {
+		_, body := render(t, "https://example.com/auth", 200, page)
+		for _, m := range local.FindAllStringSubmatch(body, -1) {
+			if !strings.HasPrefix(m[1], "/auth/") {
+				t.Errorf("%T: %s is beside the issuer", page, m[1])
+			}
+		}
+	}
+	p, err := templates.New(templates.Config{Issuer: "https://example.com/auth"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for location, want := range map[string]string{"/account": "/auth/account", "https://app.example/cb?code=x": "https://app.example/cb?code=x"} {
+		rec := httptest.NewRecorder()
+		p.SeeOther(rec, location)
+		if got := rec.Header().Get("Location"); got != want {
+			t.Errorf("%s goes to %s, want %s", location, got, want)
+		}
+	}
+}

@@ -13,9 +13,18 @@ var funcs = template.FuncMap{
 	"moment": moment,
 	"words":  words,
 	"plain":  plain,
+	"at":     at,
 	// Render has checked the URL with Navigable: private-use schemes of
 	// registered clients are wanted here, html/template would drop them.
 	"away": func(s string) template.URL { return template.URL(s) },
+}
+
+// at is a local path below the path of the issuer; what is not local stays.
+func at(base, location string) string {
+	if strings.HasPrefix(location, "/") && !strings.HasPrefix(location, "//") {
+		return base + location
+	}
+	return location
 }
 
 func moment(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") }
