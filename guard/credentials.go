@@ -1,16 +1,11 @@
 package guard
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/kavach-dev/kavach/delegation"
 )
-
-// errTwoCredentials: RFC 6750 §3.1 invalid_request, "uses more than one method
-// for including an access token"; delegation.md §6, "Exactly one carrier".
-var errTwoCredentials = errors.New("more than one Authorization header")
 
 // credentials reads the one Authorization header:
 //
@@ -23,7 +18,8 @@ var errTwoCredentials = errors.New("more than one Authorization header")
 func credentials(h http.Header) (scheme, token string, err error) {
 	values := h.Values("Authorization")
 	if len(values) > 1 {
-		return "", "", errTwoCredentials
+		// delegation.md §6: "One chain per request", never a choice between two.
+		return "", "", &delegation.Refusal{Reason: delegation.Malformed, Part: -1, Detail: "more than one Authorization header"}
 	}
 	if len(values) == 0 {
 		return "", "", errNoCredentials

@@ -111,7 +111,7 @@ func (k *JWKS) run(ctx context.Context) {
 	tick := time.NewTicker(k.cfg.Refresh)
 	defer tick.Stop()
 	for {
-		if err := k.fetch(ctx, time.Time{}); err != nil && ctx.Err() == nil {
+		if err := k.fetch(ctx); err != nil && ctx.Err() == nil {
 			k.cfg.Log.WarnContext(ctx, "the key set could not be refreshed", "url", k.cfg.URL, "error", err)
 		}
 		select {
@@ -155,19 +155,18 @@ func (k *JWKS) fresh() *keySet {
 
 // refetch fetches unless that was tried a moment ago, and returns the set.
 func (k *JWKS) refetch() *keySet {
-	err := k.fetch(context.Background(), k.cfg.Now().Add(-k.cfg.Refetch))
-	if err != nil {
+	if err := k.fetch(context.Background()); err != nil {
 		k.cfg.Log.Warn("the key set could not be fetched", "url", k.cfg.URL, "error", err)
 	}
 	return k.fresh()
 }
 
-// fetch replaces the set, unless the last try began after the given time.
-func (k *JWKS) fetch(ctx context.Context, unlessAfter time.Time) error {
+// fetch replaces the set, unless the last try began a moment ago.
+func (k *JWKS) fetch(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.cfg.Now()
-	if !unlessAfter.IsZero() && k.tried.After(unlessAfter) {
+	if age := now.Sub(k.tried); age >= 0 && age < k.cfg.Refetch {
 		return nil
 	}
 	k.tried = now

@@ -3,7 +3,6 @@ package guard
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,12 +33,6 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 			status: http.StatusUnauthorized, code: "invalid_token", description: "an access token is needed",
 			challenge: g.challenge("", g.Baseline),
 			refusal:   delegation.Refusal{Reason: NoCredentials, Part: -1},
-		}
-	case errors.Is(err, errTwoCredentials):
-		return answer{
-			status: http.StatusBadRequest, code: "invalid_request", description: "more than one credential",
-			challenge: g.challenge("invalid_request", g.Baseline),
-			refusal:   delegation.Refusal{Reason: delegation.Malformed, Part: -1, Detail: "two credentials"},
 		}
 	case errors.As(err, &tooLarge):
 		return answer{
@@ -170,5 +163,5 @@ func Refuse(w http.ResponseWriter, r *http.Request, need delegation.Request, err
 		h.Set("Retry-After", "5")
 	}
 	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, string(body))
+	_, _ = w.Write(body)
 }

@@ -264,31 +264,56 @@ func (d *document) duplicate(at int) bool {
 	return false
 }
 
+// What a byte is inside a string.
+const (
+	plain = iota
+	upper // of a character beyond ASCII
+	quote
+	backslash
+	control
+)
+
+var class = func() (c [256]uint8) {
+	for i := range c {
+		switch {
+		case i < 0x20:
+			c[i] = control
+		case i >= utf8.RuneSelf:
+			c[i] = upper
+		}
+	}
+	c['"'], c['\\'] = quote, backslash
+	return c
+}()
+
 // str reads a string and returns its contents. Without escapes that is a
 // substring of the text.
 func (p *parser) str() (string, error) {
 	p.i++
 	from := p.i
 	ascii := true
-	for p.i < len(p.s) {
-		c := p.s[p.i]
-		switch {
-		case c == '"':
-			text := p.s[from:p.i]
+	for i := from; i < len(p.s); i++ {
+		switch class[p.s[i]] {
+		case plain:
+		case upper:
+			ascii = false
+		case quote:
+			p.i = i
+			text := p.s[from:i]
 			if !ascii && !utf8.ValidString(text) {
 				return "", p.fail("invalid UTF-8 in the string that ends")
 			}
 			p.i++
 			return text, nil
-		case c == '\\':
+		case backslash:
+			p.i = i
 			return p.escaped(from)
-		case c < 0x20:
+		case control:
+			p.i = i
 			return "", p.fail("control character in a string")
-		case c >= utf8.RuneSelf:
-			ascii = false
 		}
-		p.i++
 	}
+	p.i = len(p.s)
 	return "", p.fail("unexpected end of a string")
 }
 
