@@ -41,7 +41,7 @@ func TestConsentIsOfOneBrowserAndOnce(t *testing.T) {
 
 	refused("no transaction", alice.post("/consent", url.Values{"decision": {"approve"}, "scope": {"kavach:verify"}}))
 	refused("an unknown transaction", alice.post("/consent", url.Values{"transaction": {"x"}, "decision": {"approve"}}))
-	refused("another browser of alice", f.signedIn("alice").post("/consent", form(page)))
+	refused("another browser of alice", f.signIn("alice").post("/consent", form(page)))
 	refused("another person's browser", f.signedIn("mallory").post("/consent", form(page)))
 	refused("nobody's browser", f.browser().post("/consent", form(page)))
 	refused("another browser that looks", f.signedIn("mallory").get("/consent?transaction="+page.transaction(t)))

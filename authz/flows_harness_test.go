@@ -52,6 +52,7 @@ type flows struct {
 	people   *people.Server
 	server   *authz.Server
 	alice    people.User
+	browsers map[string]*browser
 }
 
 const (
@@ -64,7 +65,7 @@ const (
 func newFlows(t *testing.T) *flows {
 	t.Helper()
 	ctx := context.Background()
-	f := &flows{t: t, clock: &clock{t: time.Now().Truncate(time.Second)}}
+	f := &flows{t: t, browsers: map[string]*browser{}, clock: &clock{t: time.Now().Truncate(time.Second)}}
 	f.path = filepath.Join(t.TempDir(), "kavach.db")
 	var handler http.Handler
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
