@@ -140,7 +140,21 @@ func narrow(cat *Catalog, granted, held, grantedResources []string, scope string
 		}
 		scopes = intersect(want, held)
 	}
+	if slices.Contains(scopes, ScopeDelegate) && !slices.ContainsFunc(asked, foreign(cat)) {
+		// "Such a token is only ever sent to kavach": what the client may hand
+		// on travels in the token for our own resource, which is all that MCP
+		// clients name here. A client that wants less narrows the scope.
+		asked = append(slices.Clone(asked), slices.DeleteFunc(slices.Clone(grantedResources), func(r string) bool { return !foreign(cat)(r) })...)
+	}
 	return fit(cat, scopes, asked)
+}
+
+// foreign reports whether a resource is somebody else's.
+func foreign(cat *Catalog) func(id string) bool {
+	return func(id string) bool {
+		r, known := cat.Resource(id)
+		return known && !r.BuiltIn
+	}
 }
 
 // fit leaves the scopes that belong to the resources, and the resources that

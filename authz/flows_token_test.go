@@ -249,7 +249,9 @@ func TestNarrowingIsForOneToken(t *testing.T) {
 		{"", git, "repo:read", []string{git}},
 		{"repo:read kavach:verify", git, "repo:read", []string{git}},
 		{"repo:read offline_access", "", "repo:read", []string{git}},
-		{"", f.issuer, "kavach:audit kavach:delegate kavach:verify", []string{f.issuer + "/mcp"}},
+		{"kavach:audit kavach:verify", f.issuer, "kavach:audit kavach:verify", []string{f.issuer + "/mcp"}},
+		{"kavach:delegate kavach:verify", f.issuer, "kavach:delegate kavach:verify", []string{f.issuer + "/mcp"}},
+		{"", f.issuer, "kavach:audit kavach:delegate kavach:verify repo:read", []string{f.issuer + "/mcp", git}},
 		{"", "", "kavach:audit kavach:delegate kavach:verify repo:read", []string{f.issuer + "/mcp", git}},
 	} {
 		change := url.Values{}
