@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Server) delegate(ctx context.Context, c *call, value jcs.Value) (map[st
 	}
 	issued, err := s.cfg.Delegator.Delegate(ctx, c.chain, ask)
 	if err != nil {
-		return nil, err
+		return nil, aboutScopes(err, c.chain)
 	}
 	kind := "Bearer"
 	if !ask.Key.IsZero() {
@@ -64,6 +65,22 @@ func (s *Server) delegate(ctx context.Context, c *call, value jcs.Value) (map[st
 		content["note"] = strings.Join(notes, "; ")
 	}
 	return content, nil
+}
+
+// aboutScopes adds to a refusal of a scope what the caller could have asked for.
+func aboutScopes(err error, chain *delegation.Chain) error {
+	held := strings.Join(chain.Scopes(), " ")
+	var refused *delegation.Refusal
+	if errors.As(err, &refused) {
+		if refused.Dimension == delegation.DimensionScope && refused.Detail != "" {
+			return &refusal{reason: string(refused.Reason), text: "scope " + refused.Detail + " is not in your token; you hold " + held}
+		}
+		return err
+	}
+	if r := asRefusal(err); r != nil && r.reason == "invalid_scope" {
+		return &refusal{reason: r.reason, text: r.text + "; you hold " + held}
+	}
+	return err
 }
 
 // parseDelegate reads the arguments by schemas/delegate.in.json.

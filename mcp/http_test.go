@@ -176,7 +176,7 @@ func TestCredentials(t *testing.T) {
 		}
 	})
 	t.Run("two headers", func(t *testing.T) {
-		if r := w.send(good, ping, "Authorization", "Bearer "+good); r.status != 400 {
+		if r := w.send(good, ping, "Authorization", "Bearer "+good); r.status != 401 {
 			t.Errorf("status %d", r.status)
 		}
 	})

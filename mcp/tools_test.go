@@ -102,7 +102,9 @@ func TestDelegateRefusals(t *testing.T) {
 		err  error
 		want []string
 	}{
-		{&delegation.Refusal{Reason: delegation.NotNarrower, Dimension: "scope", Detail: "repository:write", Part: -1}, []string{"refused: not_narrower: ", "repository:write", "kavach://identity"}},
+		{&delegation.Refusal{Reason: delegation.NotNarrower, Dimension: "scope", Detail: "repository:write", Part: -1}, []string{"refused: not_narrower: ", "scope repository:write is not in your token; you hold kavach:audit kavach:delegate kavach:verify"}},
+		{oauthRefusal{"invalid_scope", "a scope is not known here"}, []string{"refused: invalid_scope: a scope is not known here; you hold kavach:audit"}},
+		{&delegation.Refusal{Reason: delegation.NotNarrower, Dimension: "resources", Part: -1}, []string{"refused: not_narrower: resources", "kavach://identity"}},
 		{&delegation.Refusal{Reason: delegation.AudienceWidened, Part: -1}, []string{"refused: audience_widened: ", "resource server"}},
 		{&delegation.Refusal{Reason: delegation.DepthInvalid, Part: -1}, []string{"refused: depth_invalid: ", "any further"}},
 		{&delegation.Refusal{Reason: delegation.PartyRepeated, Part: -1}, []string{"refused: party_repeated: ", "another one"}},
@@ -246,7 +248,7 @@ func TestVerifyListsTheProofAsUnchecked(t *testing.T) {
 	c := claims("a")
 	c.JKT = strings.Repeat("A", 43)
 	v := w.content(w.everything(), "verify", `{"token":"`+w.sign(c)+`"}`)
-	if unchecked, _ := v.Get("unchecked").Strings(); !slices.Equal(unchecked, []string{"proof", "audience", "revocation", "request"}) {
+	if unchecked, _ := v.Get("unchecked").Strings(); !slices.Equal(unchecked, []string{"audience", "proof", "request", "revocation"}) {
 		t.Errorf("unchecked %v", unchecked)
 	}
 }

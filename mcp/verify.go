@@ -3,6 +3,7 @@ package mcp
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kavach-dev/kavach/audit"
@@ -183,6 +184,7 @@ func (v *verdict) decide(request delegation.Request) {
 }
 
 func (v *verdict) content() map[string]any {
+	slices.Sort(v.unchecked)
 	content := map[string]any{"valid": v.valid, "unchecked": list(v.unchecked)}
 	if v.reason != "" {
 		content["reason"] = string(v.reason)
