@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,13 +36,14 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("KAVACH_UPDATE") != "",
 		Setup:               setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server":  cmdServer,
-			"get":     cmdGet,
-			"mode":    cmdMode,
-			"capture": cmdCapture,
-			"issue":   cmdIssue,
-			"tamper":  cmdTamper,
-			"status":  cmdStatus,
+			"server":     cmdServer,
+			"get":        cmdGet,
+			"eventually": cmdEventually,
+			"mode":       cmdMode,
+			"capture":    cmdCapture,
+			"issue":      cmdIssue,
+			"tamper":     cmdTamper,
+			"status":     cmdStatus,
 			"freeport": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Setenv(args[0], freeAddress(ts))
 			},
@@ -244,6 +246,28 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprint(resp.StatusCode); got != args[0] {
 		ts.Fatalf("%s answers %s, want %s\n%s", args[1], got, args[0], body)
 	}
+}
+
+// cmdEventually asks until the answer matches a pattern, for ten seconds:
+// eventually PATTERN URL.
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 || neg {
+		ts.Fatalf("usage: eventually PATTERN URL")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	var body []byte
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(args[1])
+		ts.Check(err)
+		body, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		if pattern.Match(body) {
+			return
+		}
+	}
+	ts.Fatalf("%s never answers %s:\n%s", args[1], args[0], body)
 }
 
 // cmdMode checks the permissions of a file: mode 0600 FILE.
