@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -33,12 +34,17 @@ func TestOAuth4WebAPI(t *testing.T) {
 	needNode(t)
 	s := start(t)
 	env := []string{}
+	web := map[string]any{}
+	if err := json.Unmarshal([]byte(s.cli("", "client", "add", "web", "--redirect-uri", "http://127.0.0.1:45454/cb", "--json")), &web); err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, fmt.Sprint("WEB_ID=", web["client_id"]), fmt.Sprint("WEB_SECRET=", web["client_secret"]))
 	for name, method := range map[string]string{"BASIC": "client_secret_basic", "POST": "client_secret_post"} {
 		var client struct {
 			ID     string `json:"client_id"`
 			Secret string `json:"client_secret"`
 		}
-		if err := json.Unmarshal([]byte(s.cli("", "client", "add", "machine-"+strings.ToLower(name), "--auth-method", method, "--grant", "client_credentials", "--scope", "audit:write", "--json")), &client); err != nil {
+		if err := json.Unmarshal([]byte(s.cli("", "client", "add", "machine-"+strings.ToLower(name), "--method", method, "--grant", "client_credentials", "--scope", "audit:write", "--json")), &client); err != nil {
 			t.Fatal(err)
 		}
 		env = append(env, name+"_ID="+client.ID, name+"_SECRET="+client.Secret)
@@ -54,6 +60,7 @@ func TestForeignResource(t *testing.T) {
 	const audience, other = "https://git.example/api", "https://wiki.example/api"
 	s.cli("", "resource", "add", audience, "--name", "Git", "--scope", "repository:read=Read repositories", "--scope", "comment:write=Write comments", "--kavach-aware")
 	s.cli("", "resource", "add", other, "--name", "Wiki", "--scope", "wiki:read=Read the wiki", "--kavach-aware")
+	time.Sleep(5 * time.Second) // a running server sees what operator commands did within 5 s
 
 	delegations := map[string]map[string]any{
 		"good":    {"agent": "code-reviewer", "scopes": []string{"repository:read"}, "ttl_seconds": 60},

@@ -18,8 +18,11 @@ const registered = await oauth.processDynamicClientRegistrationResponse(await oa
   client_name: 'oauth4webapi', redirect_uris: [redirect], grant_types: ['authorization_code', 'refresh_token'], token_endpoint_auth_method: 'client_secret_basic',
 }, http));
 assert.ok(registered.client_secret, 'a confidential registration gets a secret');
-const client = { client_id: registered.client_id };
-const auth = oauth.ClientSecretBasic(registered.client_secret);
+
+// Introspection is for clients that an operator added, so one of those does the rest.
+const client = { client_id: process.env.WEB_ID };
+const auth = oauth.ClientSecretBasic(process.env.WEB_SECRET);
+await assert.rejects(async () => oauth.processIntrospectionResponse(as, { client_id: registered.client_id }, await oauth.introspectionRequest(as, { client_id: registered.client_id }, oauth.ClientSecretBasic(registered.client_secret), 'x', http)), (e) => e.error === 'unauthorized_client');
 
 async function code({ scope, resource, decision, state }) {
   const verifier = oauth.generateRandomCodeVerifier();
