@@ -155,7 +155,8 @@ func (g *Registry) AddClient(ctx context.Context, by Actor, n NewClient) (Client
 	err := g.cfg.Commit.Commit(ctx, audit.Change{
 		Effects: []audit.Effect{g.cfg.Store.InsertClient(c)},
 		Entries: []audit.Entry{by.entry(audit.ClientAdd, c.ID, map[string]any{
-			"name": c.Name, "method": string(c.Method), "grant_types": c.GrantTypes, "scopes": c.Scopes,
+			"name": c.Name, "method": string(c.Method), "grant_types": c.GrantTypes,
+			"scopes": c.Scopes[:min(len(c.Scopes), recordedScopes)], "scope_count": len(c.Scopes),
 		})},
 	})
 	if errors.Is(err, audit.ErrConflict) {
@@ -178,6 +179,9 @@ func (g *Registry) checkStatic(ctx context.Context, c Client) error {
 	case MethodNone, MethodBasic, MethodPost:
 	default:
 		return invalid("a client's method is none, client_secret_basic or client_secret_post")
+	}
+	if len(c.RedirectURIs) > maxRedirects || len(c.Scopes) > maxScopes {
+		return invalid("a client has at most %d redirect URIs and %d scopes", maxRedirects, maxScopes)
 	}
 	for _, uri := range c.RedirectURIs {
 		if problem := g.checkRedirect(uri); problem != "" {

@@ -103,7 +103,7 @@ func (g *Registry) introspect(w http.ResponseWriter, r *http.Request) (any, erro
 // recordIntrospection records and returns the error to answer with, if any.
 func (g *Registry) recordIntrospection(ctx context.Context, caller Client, e audit.Entry, answer error) error {
 	e.Action, e.Agent = audit.TokenIntrospect, caller.ID
-	if err := g.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{e}}); err != nil && answer == nil {
+	if err := g.record(ctx, e); err != nil && answer == nil {
 		return err
 	}
 	return answer

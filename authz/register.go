@@ -143,10 +143,11 @@ func (g *Registry) commitRegistration(ctx context.Context, c Client, secret Secr
 	return answer, nil
 }
 
-// hostsOf is what the record says of redirect URIs: their hosts, each once.
+// hostsOf is what the record says of redirect URIs: their hosts, each once, as
+// many as a record has room for.
 func hostsOf(uris []string) []string {
 	hosts := []string{}
-	for _, uri := range uris {
+	for _, uri := range uris[:min(len(uris), 16)] {
 		if u, err := url.Parse(uri); err == nil && !slices.Contains(hosts, u.Hostname()) {
 			hosts = append(hosts, u.Hostname())
 		}

@@ -27,7 +27,9 @@ type Resource struct {
 
 const (
 	catalogStale = time.Second
-	maxScopes    = 64 // of one resource
+	maxScopes    = 64 // of one resource, or one static client
+	// recordedScopes is how many names the record has room for.
+	recordedScopes = 32
 )
 
 // Catalog returns a snapshot of the resources that is at most a second old,
@@ -102,14 +104,14 @@ func (g *Registry) AddResource(ctx context.Context, by Actor, r Resource) error 
 	if err := g.checkResource(ctx, catalog, &r); err != nil {
 		return err
 	}
-	names := make([]string, len(r.Scopes))
-	for i, s := range r.Scopes {
-		names[i] = s.Name
+	var names []string
+	for _, s := range r.Scopes[:min(len(r.Scopes), recordedScopes)] {
+		names = append(names, s.Name)
 	}
 	err = g.cfg.Commit.Commit(ctx, audit.Change{
 		Effects: g.cfg.Store.InsertResource(r),
 		Entries: []audit.Entry{by.entry(audit.ResourceAdd, r.ID, map[string]any{
-			"name": r.Name, "scopes": names, "kavach_aware": r.Aware, "token_alg": r.TokenAlg, "introspector": r.Introspector,
+			"name": r.Name, "scopes": names, "scope_count": len(r.Scopes), "kavach_aware": r.Aware, "token_alg": r.TokenAlg, "introspector": r.Introspector,
 		})},
 	})
 	g.forgetCatalog()

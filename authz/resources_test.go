@@ -282,3 +282,22 @@ func TestStaticClientsThatAreRefused(t *testing.T) {
 		t.Errorf("%d clients", len(list))
 	}
 }
+
+func TestTheLargestResourceAndRegistrationFitIntoARecord(t *testing.T) {
+	rt := newRegistry(t)
+	var scopes []authz.Scope
+	for i := range 64 {
+		scopes = append(scopes, authz.Scope{Name: fmt.Sprintf("%0128d", i)})
+	}
+	must(t, rt.AddResource(context.Background(), cli, authz.Resource{
+		ID: "https://" + strings.Repeat("a", 248), Name: strings.Repeat("n", 200), Scopes: scopes,
+	}))
+	var uris []string
+	for i := range 32 {
+		uris = append(uris, fmt.Sprintf("%q", fmt.Sprintf("https://%s%d.example/", strings.Repeat("h", 230), i)))
+	}
+	body := `{"client_name": "` + strings.Repeat("n", 200) + `", "redirect_uris": [` + strings.Join(uris, ",") + `]}`
+	if got := rt.register(body); got.status != 201 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}

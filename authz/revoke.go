@@ -67,7 +67,7 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 		g.cfg.Refusals.Refuse(source, revokeEndpoint, plan.entry)
 		return true, plan.answer
 	}
-	if err := g.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{plan.entry}}); err != nil {
+	if err := g.record(ctx, plan.entry); err != nil {
 		return false, err
 	}
 	return true, plan.answer
@@ -343,7 +343,7 @@ func (g *Registry) refuseRevoke(ctx context.Context, caller *delegation.Chain, r
 	entry := chainEntry(caller, audit.Revoke, audit.Denied)
 	entry.Resource, entry.Reason = revokeEndpoint, refusal.Code
 	entry.Detail["via"] = "mcp"
-	if err := g.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{entry}}); err != nil {
+	if err := g.record(ctx, entry); err != nil {
 		return Revocations{}, err
 	}
 	return Revocations{}, refusal

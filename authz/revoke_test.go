@@ -452,3 +452,37 @@ func TestReplaysAreCaughtUntilTheyExpire(t *testing.T) {
 	must(t, rv.Sweep(ctx))
 	must(t, once())
 }
+
+func TestAChainTooLongForARecordDoesNotEscapeIt(t *testing.T) {
+	rv := newRevocation(t)
+	name := strings.Repeat("n", 250)
+	holder := holderKey(t)
+	var anc []string
+	for i := range 32 {
+		anc = append(anc, fmt.Sprintf("%0128d", i))
+	}
+	token := rv.sign(delegation.Claims{
+		Subject: "usr_alice", ClientID: "app", GrantID: "g1", Scopes: []string{"kavach:verify"},
+		Root: true, MaxDepth: 8, Key: holder.Public(), Expires: rv.clock.now().Add(5 * time.Minute), Ancestry: anc,
+	}, authz.AlgEd25519).Token
+	for i := range 8 {
+		next := holderKey(t)
+		token = rv.derive(token, holder, next.Public(), name+fmt.Sprint(i))
+		holder = next
+	}
+	ask := func() reply { return post(rv.HandleIntrospect, url.Values{"token": {token}}, rv.app.ID, rv.appSecret) }
+	if a := ask(); a.status != http.StatusOK || a.json(t)["active"] != true {
+		t.Fatalf("introspection: %d %s", a.status, a.body)
+	}
+	wantDone(t, "revocation", rv.asApp(token))
+	if !rv.dead(token) || rv.HeldRevocations() != 0 {
+		t.Error("it was not revoked")
+	}
+	for _, action := range []string{audit.TokenIntrospect, audit.Revoke} {
+		entries := rv.records(action)
+		if len(entries) != 1 || len(entries[0].Chain) != 9 || entries[0].Chain[8].LID != rv.chain(token).LID() ||
+			entries[0].Detail["shortened"] != true {
+			t.Errorf("%s: %+v", action, entries)
+		}
+	}
+}

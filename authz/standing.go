@@ -153,6 +153,10 @@ func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.E
 	}
 	change.Effects = append(change.Effects, more...)
 	err = g.cfg.Commit.Commit(ctx, change)
+	if errors.Is(err, audit.ErrInvalid) {
+		change.Entries = slim(entries)
+		err = g.cfg.Commit.Commit(ctx, change)
+	}
 	switch {
 	case err == nil:
 		return true, nil
@@ -161,6 +165,36 @@ func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.E
 	}
 	g.held.add(revs, change)
 	return false, fmt.Errorf("revoking: %w", err)
+}
+
+// record commits an entry about something that changes nothing.
+func (g *Registry) record(ctx context.Context, e audit.Entry) error {
+	err := g.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{e}})
+	if errors.Is(err, audit.ErrInvalid) {
+		err = g.cfg.Commit.Commit(ctx, audit.Change{Entries: slim([]audit.Entry{e})})
+	}
+	return err
+}
+
+// slim makes entries fit into a record: a chain may hold more of its
+// delegators' words than a record has room for, and must not escape it for
+// that. What identifies its links stays.
+func slim(entries []audit.Entry) []audit.Entry {
+	entries = slices.Clone(entries)
+	for i := range entries {
+		e := &entries[i]
+		chain := make([]audit.Party, len(e.Chain))
+		for j, p := range e.Chain {
+			chain[j] = audit.Party{LID: p.LID, JKT: p.JKT}
+		}
+		e.Chain, e.Path, e.Anc = chain, nil, nil
+		detail := map[string]any{"shortened": true}
+		for name, value := range e.Detail {
+			detail[name] = value
+		}
+		e.Detail = detail
+	}
+	return entries
 }
 
 // commitHeld tries again what could not be committed. What is committed stays
