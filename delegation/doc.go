@@ -26,6 +26,22 @@
 //
 // Outside the token a part is identified by its lid, the SHA-256 of its JWS
 // signing input, and by nothing else: a jti is chosen by whoever signs.
+//
+// # Where the specification leaves a choice
+//
+//   - aud is a string or an array of distinct strings.
+//   - Printable ASCII is 0x20 to 0x7e. An integer is never written "-0".
+//   - A missing kid, or one of another grammar or purpose, is unknown_root. A
+//     missing del_depth or del_max_depth of a chain is depth_invalid.
+//   - "*" stands in a resource only as the last segment of a prefix, and an
+//     IPv4 address is never written as an IPv6 one: both would have a second
+//     reading.
+//   - A name whose last label is a number is refused, as URLs do.
+//   - No constraint type is known yet: an argument map that is not empty is
+//     unknown_constraint, or malformed if it names no type.
+//   - A plain token made by Exchange carries "hops", how many more hand-overs
+//     it allows. Without it exchanging a sealed chain would start again at the
+//     depth of its grant. Nobody but the issuer reads it.
 package delegation
 
 import "time"
