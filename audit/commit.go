@@ -63,18 +63,18 @@ func (l *Log) commit(todo []*pending) {
 			}
 			// None is there: run again. That moves the head, so that the old
 			// COMMIT can no longer succeed.
+			wait(ctx)
 		case errors.Is(err, ErrLogRefused):
 			l.failed(err)
 			l.unrecorded(ctx, onlyNarrowing(todo, err))
 			return
 		default:
 			l.failed(err)
-			if reclaimed || !l.cfg.Store.Reclaim() {
+			if todo = onlyNarrowing(todo, err); len(todo) > 0 && (reclaimed || !l.cfg.Store.Reclaim(err)) {
 				answerAll(todo, err)
 				return
 			}
 			reclaimed = true
-			todo = onlyNarrowing(todo, err)
 		}
 	}
 }
@@ -199,11 +199,19 @@ func (l *Log) lookUp(ctx context.Context, outcomes []Outcome) (bool, error) {
 		if err == nil {
 			return len(found) > 0, nil
 		}
-		select {
-		case <-ctx.Done():
+		if wait(ctx); ctx.Err() != nil {
 			return false, fmt.Errorf("looking up a lost commit: %w", err)
-		case <-time.After(pause):
 		}
+	}
+}
+
+// wait is a pause between two attempts.
+func wait(ctx context.Context) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -220,14 +228,17 @@ func (l *Log) unrecorded(ctx context.Context, todo []*pending) {
 		case outcome.Err != nil:
 			p.answer <- outcome.Err
 		default:
-			l.outbox.Add(1)
 			l.changes.Add(1)
+			answer := p.verdict
 			if outcome.Lost {
 				l.conflicts.Add(1)
-				p.answer <- errors.Join(ErrConflict, ErrUnrecorded)
-				continue
+				answer = ErrConflict
 			}
-			p.answer <- ErrUnrecorded
+			if len(p.keys) > 0 { // something waits, of it or of its Else
+				l.outbox.Add(1)
+				answer = errors.Join(answer, ErrUnrecorded)
+			}
+			p.answer <- answer
 		}
 	}
 }

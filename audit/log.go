@@ -209,7 +209,7 @@ func (l *Log) Status() Status {
 // one process never wait for each other's locks.
 func (l *Log) run() {
 	defer close(l.done)
-	l.outbox.Store(1) // what an earlier process left, until drain has looked
+	l.drain() // what an earlier process left
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var held *pending

@@ -64,7 +64,7 @@ func (m *memory) Find(context.Context, []audit.Key) (map[audit.Key][]byte, error
 func (m *memory) Waiting(context.Context, int) ([]audit.Waiting, error)           { return nil, nil }
 func (m *memory) Recorded(string) audit.Effect                                    { return nil }
 func (m *memory) Room() error                                                     { return nil }
-func (m *memory) Reclaim() bool                                                   { return false }
+func (m *memory) Reclaim(error) bool                                              { return false }
 
 func (m *memory) set(down error, slow time.Duration) {
 	m.mu.Lock()

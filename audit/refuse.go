@@ -66,7 +66,7 @@ func (l *Log) Refuse(source, endpoint string, e Entry) {
 		l.cfg.Logger.Error("a refusal is not recorded", "endpoint", endpoint, "error", err)
 		return
 	}
-	l.refusals.add(refusalKey{source, endpoint, e.Reason}, e, l.cfg.Now())
+	l.refusals.add(refusalKey{clean(source, maxID), endpoint, e.Reason}, e, l.cfg.Now())
 }
 
 func (r *refusals) add(key refusalKey, e Entry, now time.Time) {
@@ -127,10 +127,13 @@ func (r *refusals) expire(now time.Time, all bool) {
 		if age := now.Sub(w.began); !all && age >= 0 && age < refusalWindow {
 			continue // a clock that went back ends the window too
 		}
-		delete(r.windows, key)
 		if w.count > 0 {
+			if !all && len(r.queue) >= 2*refusalBacklog {
+				continue // the log is away for long: go on counting
+			}
 			r.queue = append(r.queue, w.summary(key))
 		}
+		delete(r.windows, key)
 	}
 }
 

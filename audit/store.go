@@ -97,7 +97,7 @@ type Store interface {
 	// Room says whether authority may still be widened: nil, or why the disk
 	// is too full for it (design D3).
 	Room() error
-	// Reclaim frees what was reserved so that a narrowing Change fits. It
-	// reports whether there was anything to free.
-	Reclaim() bool
+	// Reclaim frees what was reserved so that a narrowing Change fits, if err
+	// says that the disk is full. It reports whether it freed anything.
+	Reclaim(err error) bool
 }

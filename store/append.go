@@ -75,7 +75,7 @@ func (t *transaction) append(batch []audit.Write) (outcomes []audit.Outcome, err
 		}
 	}
 	if _, err := t.exec("COMMIT"); err != nil {
-		if code(err)&0xff == sqliteBusy {
+		if c := code(err) & 0xff; c == sqliteBusy || c == sqliteFull {
 			return nil, fmt.Errorf("committing: %w", err) // it says that it did not
 		}
 		t.rollback()
@@ -316,4 +316,10 @@ func (s *Store) Recorded(id string) audit.Effect {
 func (s *Store) Room() error { return s.disk.room() }
 
 // Reclaim implements audit.Store.
-func (s *Store) Reclaim() bool { return s.disk.reclaim() }
+func (s *Store) Reclaim(err error) bool {
+	// A file system that is full shows as FULL, under the -shm file as IOERR.
+	if c := code(err) & 0xff; c != sqliteFull && c != sqliteIOErr {
+		return false
+	}
+	return s.disk.reclaim()
+}

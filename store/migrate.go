@@ -28,6 +28,9 @@ func (w *writer) migrate(ctx context.Context, issuer string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
+	if done, err := w.migrated(steps); done || err != nil {
+		return err
+	}
 	if err := w.transact(func() error {
 		_, err := w.exec(`CREATE TABLE IF NOT EXISTS migrations (
 			version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)`)
@@ -50,6 +53,32 @@ func (w *writer) migrate(ctx context.Context, issuer string) error {
 		return fmt.Errorf("%w: starting the log: %w", ErrStore, err)
 	}
 	return nil
+}
+
+// migrated reports whether nothing is to do, without taking the write lock: a
+// command beside a busy server does not wait for it to be told so.
+func (w *writer) migrated(steps []migrations.Migration) (bool, error) {
+	for _, table := range []string{"migrations", "settings"} {
+		var n int
+		err := w.conn.QueryRowContext(context.Background(),
+			`SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1`, table).Scan(&n)
+		if err != nil {
+			return false, fmt.Errorf("%w: reading the schema: %w", ErrStore, err)
+		}
+		if n == 0 {
+			return false, nil
+		}
+	}
+	if err := w.checkVersions(steps); err != nil {
+		return false, fmt.Errorf("%w: reading the schema: %w", ErrStore, err)
+	}
+	var applied, seeded int
+	err := w.conn.QueryRowContext(context.Background(), `SELECT
+		(SELECT count(*) FROM migrations), (SELECT count(*) FROM settings WHERE name = ?1)`, settingLog).Scan(&applied, &seeded)
+	if err != nil {
+		return false, fmt.Errorf("%w: reading the schema: %w", ErrStore, err)
+	}
+	return applied == len(steps) && seeded == 1, nil
 }
 
 // transact runs do in a transaction.

@@ -225,22 +225,15 @@ func TestCursors(t *testing.T) {
 
 // A filter that matches almost nothing returns a cursor after 10,000 rows.
 func TestPageScansAreBounded(t *testing.T) {
-	s, _ := filled(t, 10)
-	var batch []audit.Write
-	for range 21_000 {
-		d, err := audit.NewDraft(s.LogID(), audittest.Entry("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch = append(batch, audit.Write{Drafts: []*audit.Draft{d}})
-	}
-	if _, err := s.Append(context.Background(), batch, 1); err != nil {
-		t.Fatal(err)
-	}
+	s, path := filled(t, 10)
+	outside(t, path, `WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 21009)
+		INSERT INTO audit_records (seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
+		SELECT i, 'id' || i, wrote, 1, bytes, leaf, evidence, path, agent, sub, action, 'record 3', result, grant_id
+		FROM audit_records, n WHERE seq = 3`)
 	counting := &countingStore{ReadStore: s}
 	r := audit.NewReader(audit.ReaderConfig{Store: counting})
-	// The index on resource holds 21,000 rows of x; none of them matches.
-	q := audit.Query{Sight: audit.Sight{All: true}, Resource: "x", Since: 2}
+	// The index on resource holds 21,001 rows; none of them matches.
+	q := audit.Query{Sight: audit.Sight{All: true}, Resource: "record 3", Until: 2}
 	pages, found := 0, 0
 	for {
 		before := counting.rows

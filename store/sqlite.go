@@ -127,7 +127,7 @@ type writer struct {
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
-	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(FULL)")
+	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)")
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +197,9 @@ func (w *writer) begin() error {
 // rollback ends the transaction with nothing of it left. If that fails the
 // connection goes, and SQLite rolls back.
 func (w *writer) rollback() {
+	if w.conn == nil {
+		return
+	}
 	if _, err := w.exec("ROLLBACK"); err != nil {
 		w.disconnect()
 	}

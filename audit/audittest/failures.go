@@ -57,7 +57,7 @@ func (f *faulty) Room() error {
 	return f.room
 }
 
-func (f *faulty) Reclaim() bool {
+func (f *faulty) Reclaim(error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.saved++
