@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"math/big"
 	"slices"
 
@@ -47,6 +48,15 @@ func ParsePublicKey(jwk jcs.Value) (PublicKey, error) {
 		return PublicKey{}, invalid("key: members besides the required public ones")
 	}
 	return k, err
+}
+
+// ParsePublicJWK is ParsePublicKey on the text of a JWK.
+func ParsePublicJWK(text []byte) (PublicKey, error) {
+	v, err := jcs.Parse(text, jcs.Limits{Bytes: MaxToken})
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("%w: key: %w", ErrInvalid, err)
+	}
+	return ParsePublicKey(v)
 }
 
 // ParsePublicKeyExtra reads a public JWK and tolerates further public members

@@ -59,6 +59,9 @@ func TestKeyRoundTrip(t *testing.T) {
 		if err != nil || parsed != public || !parsed.Equal(public.Crypto()) {
 			t.Errorf("%s: %v", public.Alg(), err)
 		}
+		if fromText, err := agent.ParsePublicJWK(public.AppendJWK(nil)); err != nil || fromText != public {
+			t.Errorf("%s from text: %v", public.Alg(), err)
+		}
 		viaCrypto, err := agent.NewPublicKey(public.Crypto())
 		if err != nil || viaCrypto != public {
 			t.Errorf("%s through the standard library: %v", public.Alg(), err)
@@ -256,6 +259,11 @@ func TestParsePublicKeyRefuses(t *testing.T) {
 	}
 	if _, err := agent.ParsePublicKey(jwkOf(t, map[string]any{"keys": []any{}}).Get("none")); !errors.Is(err, agent.ErrInvalid) {
 		t.Error("nothing is taken")
+	}
+	for _, text := range []string{"", "x", "[]", "{}", `{"kty":"OKP","kty":"OKP"}`} {
+		if _, err := agent.ParsePublicJWK([]byte(text)); !errors.Is(err, agent.ErrInvalid) {
+			t.Errorf("%q is taken", text)
+		}
 	}
 	for name, members := range map[string]map[string]any{
 		"kid": with(ed.JWK(), "kid", "x"), "alg": with(ed.JWK(), "alg", "EdDSA"), "use": with(ec.JWK(), "use", "sig"),

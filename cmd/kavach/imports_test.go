@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"authz":      {"agent", "audit", "delegation", "jcs", "people", "templates", "wellknown"},
 	"api":        {"audit", "authz", "delegation", "guard", "jcs"},
 	"mcp":        {"agent", "audit", "delegation", "guard", "jcs"},
-	"store":      {"agent", "audit", "authz", "jcs", "migrations", "people"},
+	"store":      {"agent", "audit", "authz", "migrations", "people"},
 }
 
 // heavy dependencies are imported by exactly one package, so that they can be
