@@ -2,6 +2,7 @@ package authz
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -75,6 +76,9 @@ func (s *Server) refusePage(w http.ResponseWriter, r *http.Request, client Clien
 	page := templates.Error{
 		Title: "This link cannot be used", Message: sentence(answer.Description), Code: answer.Code,
 		Hint: "Go back to the app and try again.", Retry: time.Duration(answer.RetryAfter) * time.Second,
+	}
+	if answer.Status == http.StatusTooManyRequests {
+		w.Header().Set("RateLimit", fmt.Sprintf(`"authorize";r=0;t=%d`, answer.RetryAfter))
 	}
 	var more pageError
 	if errors.As(err, &more) {

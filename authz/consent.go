@@ -161,7 +161,7 @@ func (s *Server) approve(ctx context.Context, v *view, approved []pair, effects 
 	entry := s.consentEntry(v, audit.ConsentGrant, audit.Allowed)
 	entry.Grant = f.code.GrantID
 	entry.Detail["scopes"], entry.Detail["audience"] = scopes, resources
-	entry.Detail["remembered"] = len(effects) == 0
+	entry.Detail["remembered"] = !v.req.prompts.consent && !slices.ContainsFunc(approved, func(p pair) bool { return !v.memory[p] })
 	err = s.cfg.Commit.Commit(ctx, audit.Change{Effects: f.effects, Entries: []audit.Entry{entry}})
 	if err != nil {
 		return "", err

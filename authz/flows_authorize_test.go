@@ -288,7 +288,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 			t.Fatalf("%d %s", p.status, p.text())
 		}
 	}
-	if p := b.get(q); p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" {
+	if p := b.get(q); p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" || p.header.Get("RateLimit") == "" {
 		t.Errorf("%d %v", p.status, p.header)
 	}
 	f.clock.advance(time.Minute)
