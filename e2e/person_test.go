@@ -165,7 +165,7 @@ func register(t *testing.T, issuer string) *oauthClient {
 	var answer struct {
 		ID string `json:"client_id"`
 	}
-	status := c.postJSON("/oauth/register", map[string]any{"client_name": "e2e", "redirect_uris": []string{c.Redirect}, "token_endpoint_auth_method": "none"}, &answer)
+	status := c.postJSON("/oauth/register", map[string]any{"client_name": "e2e", "redirect_uris": []string{c.Redirect}, "grant_types": []string{"authorization_code", "refresh_token"}, "token_endpoint_auth_method": "none"}, &answer)
 	if status != http.StatusCreated {
 		t.Fatalf("registration answered %d", status)
 	}
