@@ -52,8 +52,8 @@ func (s *Server) view(ctx context.Context, req request, user people.User) (*view
 	held := cat.Held(holder, req.ask.scopes)
 	for _, scope := range held {
 		owners := intersect(cat.Owners(scope), req.ask.resources)
-		if len(owners) == 0 {
-			owners = cat.Owners(scope) // asked for to be handed on
+		if len(owners) == 0 { // asked for to be handed on
+			owners = slices.DeleteFunc(cat.Owners(scope), func(r string) bool { return !v.alike(r) })
 		}
 		for _, r := range owners {
 			v.asked = append(v.asked, pair{r, scope})
@@ -80,10 +80,9 @@ func (s *Server) view(ctx context.Context, req request, user people.User) (*view
 // offer lists what of other kavach-aware resources the client may be allowed to
 // hand on: the token carries all of it, so all is signed alike.
 func (v *view) offer(holder Holder) []pair {
-	alg, _ := v.cat.TokenAlg(v.req.ask.resources)
 	var out []pair
 	for _, r := range v.cat.Resources() {
-		if r.BuiltIn || !r.Aware || r.TokenAlg != alg || slices.Contains(v.req.ask.resources, r.ID) {
+		if r.BuiltIn || !r.Aware || !v.alike(r.ID) || slices.Contains(v.req.ask.resources, r.ID) {
 			continue
 		}
 		for _, scope := range r.Scopes {
@@ -94,6 +93,13 @@ func (v *view) offer(holder Holder) []pair {
 		}
 	}
 	return out
+}
+
+// alike reports whether a resource's tokens are signed like those that were
+// asked for (delegation.md §3: "different ones → invalid_target").
+func (v *view) alike(resource string) bool {
+	_, ok := v.cat.TokenAlg(append(slices.Clone(v.req.ask.resources), resource))
+	return ok
 }
 
 // fingerprint is of what a person approves when approving a client: if any of

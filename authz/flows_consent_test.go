@@ -193,8 +193,12 @@ func TestHandingOnIsAskedUnticked(t *testing.T) {
 	if _, unticked := page.boxes(); len(unticked) != 0 {
 		t.Errorf("without kavach:delegate: %v", unticked)
 	}
-	// Asked for by the client itself: ticked. The other resource's alg differs.
-	page = b.ask(f.request(client, newProof(), url.Values{"scope": {"kavach:delegate repo:read old:read"}}))
+	// Asked for by the client itself: ticked. A resource that would not
+	// understand, or that needs another signature, is not offered.
+	must(t, f.registry.AddResource(t.Context(), authz.Actor{Agent: "operator", Via: "cli"}, authz.Resource{
+		ID: "https://ed.example", Name: "Other", Aware: true, TokenAlg: authz.AlgEd25519, Scopes: []authz.Scope{{Name: "ed:read", Description: "Read"}},
+	}))
+	page = b.ask(f.request(client, newProof(), url.Values{"scope": {"kavach:delegate repo:read old:read ed:read"}}))
 	ticked, unticked := page.boxes()
 	slices.Sort(ticked)
 	if !slices.Equal(ticked, []string{"kavach:delegate", "repo:read"}) || !slices.Equal(unticked, []string{"repo:write"}) {
