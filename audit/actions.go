@@ -30,8 +30,6 @@ const (
 	AuditRestart = "audit.restart"
 	AuditSummary = "audit.summary"
 	AuditExport  = "audit.export"
-	// AuditConflict records that an id came again with another entry.
-	AuditConflict = "audit.conflict"
 
 	AgentCreate   = "agent.create"
 	AgentEnrol    = "agent.enrol"
@@ -77,7 +75,7 @@ var actions = map[string]bool{
 	AuthorizeRefuse: true, Delegate: true, Verified: true, Revoke: true,
 	ConsentGrant: true, ConsentDeny: true, ConsentWithdraw: true,
 	Login: true, LoginFail: true, SessionStart: true, SessionEnd: true, SetupDone: true,
-	AuditRead: true, AuditSeal: true, AuditRestart: true, AuditSummary: true, AuditExport: true, AuditConflict: true,
+	AuditRead: true, AuditSeal: true, AuditRestart: true, AuditSummary: true, AuditExport: true,
 	AgentCreate: true, AgentEnrol: true, AgentRegister: true, AgentUpdate: true, AgentGrant: true,
 	AgentSuspend: true, AgentResume: true, AgentRead: true, AgentRefuse: true,
 	ClientRegister: true, ClientAdd: true, ClientUpdate: true, ClientRemove: true, ClientRefuse: true,

@@ -17,10 +17,11 @@ const pause = 50 * time.Millisecond
 func (l *Log) commit(todo []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.Deadline)
 	defer cancel()
-	if err := l.cfg.Store.Room(); err != nil {
+	low := l.cfg.Store.Room()
+	if low != nil {
 		// A full disk stops every commit, so widening is refused earlier (D3).
-		l.failed(err)
-		if todo = onlyNarrowing(todo, err); len(todo) == 0 {
+		l.failed(low)
+		if todo = onlyNarrowing(todo, low); len(todo) == 0 {
 			return
 		}
 	}
@@ -35,7 +36,7 @@ func (l *Log) commit(todo []*pending) {
 		var broken *BrokenError
 		switch {
 		case err == nil:
-			l.failed(nil)
+			l.failed(low)
 			l.settle(todo, outcomes)
 			return
 		case errors.Is(err, ErrDuplicate):
@@ -57,7 +58,7 @@ func (l *Log) commit(todo []*pending) {
 				return
 			}
 			if stands {
-				l.failed(nil)
+				l.failed(low)
 				l.settle(todo, outcomes)
 				return
 			}
@@ -172,9 +173,9 @@ func (l *Log) idConflict(w *Write, found map[Key][]byte) (*Draft, error) {
 			if _, ok := found[d.Key()]; !ok {
 				continue
 			}
-			return NewDraft(l.cfg.Store.LogID(), Entry{ID: NewID(), Action: AuditConflict, Result: Denied, Reason: "id_conflict",
-				Agent: d.Agent, Sub: d.Sub, Grant: d.Grant, Resource: d.ID,
-				Detail: map[string]any{"by": d.By, "action": d.Action}})
+			return NewDraft(l.cfg.Store.LogID(), Entry{ID: NewID(), Action: d.Action, Result: Denied, Reason: "id_conflict",
+				Agent: d.Agent, Sub: d.Sub, Grant: d.Grant, Resource: d.Resource,
+				Detail: map[string]any{"by": d.By, "of": d.ID}})
 		}
 	}
 	return nil, fmt.Errorf("%w: duplicate that is not there", ErrUnavailable)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -20,6 +19,8 @@ const (
 	// outboxLook is how many seconds pass between looks at an outbox that this
 	// process believes empty.
 	outboxLook = 10
+	// failureNoise is how often a log that cannot be written says so.
+	failureNoise = 30 * time.Second
 )
 
 // Config says how a Log works.
@@ -68,6 +69,7 @@ type Log struct {
 	outbox                      atomic.Int64 // see Status.Unrecorded
 	changes, batches, conflicts atomic.Uint64
 	failure                     atomic.Pointer[error]
+	said                        time.Time // when failed last logged; run alone
 }
 
 // pending is a Change in the queue.
@@ -288,7 +290,8 @@ func anyIn(set map[Key]bool, keys []Key) bool {
 	return false
 }
 
-// failed remembers why the log cannot be written; nil when it can.
+// failed remembers why the log cannot be written; nil when it can. It logs the
+// beginning and the end, and in between now and then.
 func (l *Log) failed(err error) {
 	before := l.failure.Load()
 	if err == nil {
@@ -299,7 +302,8 @@ func (l *Log) failed(err error) {
 		return
 	}
 	l.failure.Store(&err)
-	if before == nil || !errors.Is(*before, err) && (*before).Error() != err.Error() {
+	if now := time.Now(); before == nil || now.Sub(l.said) > failureNoise {
+		l.said = now
 		l.cfg.Logger.Error("the audit log cannot be written", "error", err)
 	}
 }

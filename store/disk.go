@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +12,7 @@ import (
 
 const (
 	minFree     = 64 << 20
-	reserveSize = 4 << 20
+	reserveSize = 16 << 20
 	// reserveLook is how often the reserve is made again after it was used.
 	reserveLook = 10 * time.Second
 )
@@ -59,19 +61,15 @@ func (d *disk) room() error {
 	return nil
 }
 
-// make writes the reserve, in bytes that take room on every file system. That
+// make writes the reserve, in bytes that no file system compresses away. That
 // it cannot is no reason not to work: then there is no reserve.
 func (d *disk) make() {
 	if info, err := os.Stat(d.reserve); err == nil && info.Size() == reserveSize {
 		return
 	}
-	filler := make([]byte, reserveSize)
-	for i, x := 0, uint32(1); i < len(filler); i++ {
-		x ^= x << 13
-		x ^= x >> 17
-		x ^= x << 5
-		filler[i] = byte(x)
-	}
+	block := make([]byte, reserveSize/256)
+	_, _ = rand.Read(block) // never fails (crypto/rand)
+	filler := bytes.Repeat(block, 256)
 	if err := os.WriteFile(d.reserve, filler, 0o600); err != nil {
 		_ = os.Remove(d.reserve)
 	}

@@ -167,7 +167,11 @@ func testDuplicates(t *testing.T, f Fixture) {
 	other.Resource = "other"
 	commit(t, l, change(other, "c"), audit.ErrIDConflict)
 	value(t, f, "c", "")
-	wantResources(t, f, "first", first.ID)
+	wantResources(t, f, "first", "other")
+	r, err := audit.ParseRecord(f.Records(t)[1])
+	if err != nil || r.Entry.Reason != "id_conflict" || r.Entry.Result != audit.Denied || r.Entry.Detail["of"] != first.ID {
+		t.Errorf("record of the conflict = %+v, %v", r.Entry, err)
+	}
 	// The same id of another writer is another entry.
 	reporter := first
 	reporter.By = "reporter"
