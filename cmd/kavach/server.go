@@ -30,6 +30,7 @@ type Main struct {
 
 	world     *world
 	listeners []net.Listener // public, operations; closed by the servers, or by Close
+	cert      *certificate   // nil without TLS
 	d         *deployment
 	parts     *parts
 	ops       *ops
@@ -80,6 +81,11 @@ func (m *Main) Open(ctx context.Context) error {
 		}
 	}
 	m.Issuer = m.Config.Issuer
+	if m.Config.TLSCert != "" {
+		if m.cert, err = newCertificate(m.Config.TLSCert, m.Config.TLSKey, m.Log); err != nil {
+			return withHint(err, "--tls-cert and --tls-key name PEM files that belong together")
+		}
+	}
 
 	if m.d, err = m.Config.open(ctx, m.Log, m.world.now); err != nil {
 		return err
@@ -102,13 +108,9 @@ func (m *Main) Open(ctx context.Context) error {
 
 // Serve accepts until ctx ends, then drains. It returns nil after a drain.
 func (m *Main) Serve(ctx context.Context) error {
-	handler, err := m.handler()
-	if err != nil {
-		return err
-	}
 	errorLog := slog.NewLogLogger(m.Log.Handler(), slog.LevelWarn)
 	public := &http.Server{
-		Handler: handler, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		Handler: m.handler(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: errorLog,
 	}
 	operations := &http.Server{
@@ -116,12 +118,8 @@ func (m *Main) Serve(ctx context.Context) error {
 		IdleTimeout: idleTimeout, ErrorLog: errorLog,
 	}
 	listener := m.listeners[0]
-	if m.Config.TLSCert != "" {
-		cert, err := newCertificate(m.Config.TLSCert, m.Config.TLSKey, m.Log)
-		if err != nil {
-			return withHint(err, "--tls-cert and --tls-key name PEM files that belong together")
-		}
-		listener = tls.NewListener(listener, cert.config())
+	if m.cert != nil {
+		listener = tls.NewListener(listener, m.cert.config())
 	}
 
 	ended := make(chan error, 2)
@@ -132,11 +130,11 @@ func (m *Main) Serve(ctx context.Context) error {
 	keeper.Go(func() { m.housekeep(keeping) })
 	m.world.note("ready %s", m.Issuer)
 
+	var err error
 	select {
 	case <-ctx.Done():
-		err = nil
-	case err = <-ended:
-		err = fmt.Errorf("serving: %w", err)
+	case failed := <-ended:
+		err = fmt.Errorf("serving: %w", failed)
 	}
 	m.ops.draining.Store(true)
 	if err == nil {
@@ -170,7 +168,7 @@ func (m *Main) Close() error {
 }
 
 // handler is what the public listener serves.
-func (m *Main) handler() (http.Handler, error) {
+func (m *Main) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range m.parts.routes {
 		mux.Handle(pattern, h)
@@ -184,7 +182,7 @@ func (m *Main) handler() (http.Handler, error) {
 		outer.Handle(base+"/", http.StripPrefix(base, mux))
 		root = outer
 	}
-	return m.ops.metrics.measure(m.recovering(root)), nil
+	return m.ops.metrics.measure(m.recovering(root))
 }
 
 // issuerPath is the path of an issuer, "" for none.
