@@ -16,7 +16,6 @@ CREATE TABLE audit_records (
   time     BIGINT NOT NULL,
   bytes    TEXT   NOT NULL,
   leaf     TEXT   NOT NULL,
-  evidence TEXT   NOT NULL,
   path     TEXT   NOT NULL,
   agent    TEXT   NOT NULL,
   sub      TEXT   NOT NULL,

@@ -187,9 +187,9 @@ func (t *transaction) moveHead(from, to audit.Head) error {
 // insert writes a record and what it mentions.
 func (t *transaction) insert(r audit.Record) error {
 	_, err := t.exec(`INSERT INTO audit_records
-		(seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		r.Seq, r.ID, r.By, r.Time, string(r.Bytes), r.Leaf, r.Evidence, r.Path, r.Agent, r.Sub,
+		(seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		r.Seq, r.ID, r.By, r.Time, string(r.Bytes), r.Leaf, r.Path, r.Agent, r.Sub,
 		r.Action, r.Resource, r.Result, r.Grant)
 	if code(err) == sqliteUnique {
 		return audit.ErrDuplicate // (id, wrote) is the one UNIQUE index

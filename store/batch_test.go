@@ -124,9 +124,9 @@ func (b *batchStore) Append(ctx context.Context, batch []audit.Write, now int64)
 				r := seq.Next(d)
 				outcomes[i].Records = append(outcomes[i].Records, r)
 				records = append(records, line{`INSERT INTO audit_records
-					(seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
-					VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-					[]any{r.Seq, r.ID, r.By, r.Time, string(r.Bytes), r.Leaf, r.Evidence, r.Path, r.Agent, r.Sub,
+					(seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+					VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+					[]any{r.Seq, r.ID, r.By, r.Time, string(r.Bytes), r.Leaf, r.Path, r.Agent, r.Sub,
 						r.Action, r.Resource, r.Result, r.Grant}, -1})
 				for _, m := range r.Mentions {
 					records = append(records, line{`INSERT INTO audit_lids (lid, role, seq, exp) VALUES ($1, $2, $3, $4)`,

@@ -124,9 +124,9 @@ func (r *rawWriter) batch(b *testing.B, n int) {
 		exec(`INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, "1")
 		exec(`UPDATE settings SET value = $2 WHERE name = $1 AND value = $3`, id, "2", "1")
 		exec(`INSERT INTO audit_records
-		(seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-			r.next, id, "server", 1_700_000_000_000, rawBytes, leaf, "server", `"orchestrator","code-reviewer",`,
+		(seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			r.next, id, "server", 1_700_000_000_000, rawBytes, leaf, `"orchestrator","code-reviewer",`,
 			"operator", "01a20d52-b51f-7dcc-a659-02560b4bbf50", "delegate", fmt.Sprint("https://git.example/pull/", r.next),
 			"allowed", "01a20d52-b51f-7dcc-a659-02560b4bbf51")
 		r.next++

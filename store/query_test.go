@@ -227,8 +227,8 @@ func TestCursors(t *testing.T) {
 func TestPageScansAreBounded(t *testing.T) {
 	s, path := filled(t, 10)
 	outside(t, path, `WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 21009)
-		INSERT INTO audit_records (seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
-		SELECT i, 'id' || i, wrote, 1, bytes, leaf, evidence, path, agent, sub, action, 'record 3', result, grant_id
+		INSERT INTO audit_records (seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+		SELECT i, 'id' || i, wrote, 1, bytes, leaf, path, agent, sub, action, 'record 3', result, grant_id
 		FROM audit_records, n WHERE seq = 3`)
 	counting := &countingStore{ReadStore: s}
 	r := audit.NewReader(audit.ReaderConfig{Store: counting})

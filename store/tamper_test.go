@@ -31,8 +31,8 @@ func TestTamper(t *testing.T) {
 		return fmt.Sprintf(`UPDATE audit_records SET bytes = '%s', leaf = '%s' WHERE seq = %d`, bytes, leaf, seq)
 	}
 	insert := func(seq int64, bytes, leaf string) string {
-		return fmt.Sprintf(`INSERT INTO audit_records (seq, id, wrote, time, bytes, leaf, evidence, path, agent, sub, action, resource, result, grant_id)
-			VALUES (%d, '%s', 'x', 1, '%s', '%s', '', '', '', '', '', '', '', '')`, seq, audit.NewID(), bytes, leaf)
+		return fmt.Sprintf(`INSERT INTO audit_records (seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+			VALUES (%d, '%s', 'x', 1, '%s', '%s', '', '', '', '', '', '', '')`, seq, audit.NewID(), bytes, leaf)
 	}
 	// move renumbers rows [first, 9] by d.
 	move := func(first, d int) []string {
