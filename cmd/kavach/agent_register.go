@@ -110,11 +110,7 @@ func postJSON(ctx context.Context, address string, body any, want int) ([]byte, 
 	req.Header.Set("Accept", "application/json")
 	resp, err := agentHTTP.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return nil, withHint(fmt.Errorf("asking %s: %w", address, err), "is the server running, and is --issuer its address?")
+		return nil, withHint(fmt.Errorf("asking %s: %w", address, urlCause(err)), "is the server running, and is --issuer its address?")
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -132,4 +128,13 @@ func postJSON(ctx context.Context, address string, body any, want int) ([]byte, 
 		return nil, fmt.Errorf("%s answers with status %d", address, resp.StatusCode)
 	}
 	return nil, errors.New(strings.TrimSuffix(refusal.Code+": "+refusal.Description, ": "))
+}
+
+// urlCause drops the 'Get "URL"' that the callers already say.
+func urlCause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }

@@ -55,7 +55,7 @@ func (c *auditListCmd) Run(w *world) error {
 		return usagef("write allowed, denied or failed", "--result %q is no result", c.Result)
 	}
 	if c.Action != "" && !audit.KnownAction(c.Action) {
-		return usagef("docs/architecture.md lists them", "--action %q is no action", c.Action)
+		return usagef("docs/audit-log.md lists them", "--action %q is no action", c.Action)
 	}
 	d, err := c.openStore(w)
 	if err != nil {

@@ -18,7 +18,8 @@ type resourceCmds struct {
 
 // resourceAddCmd registers what kavach issues tokens for (§3a).
 type resourceAddCmd struct {
-	ID           string   `arg:"" name:"url" help:"Identifier: the resource's URL, byte for byte what tokens will name as aud."`
+	ID           string   `arg:"" optional:"" name:"url" help:"Identifier: the resource's URL, byte for byte what tokens will name as aud."`
+	From         string   `placeholder:"URL" help:"Read identifier, name and scopes from the resource's own metadata (RFC 9728), once; other flags add to it."`
 	Name         string   `placeholder:"TEXT" help:"Name for people (the host)."`
 	Scope        []string `sep:"none" placeholder:"NAME=SENTENCE" help:"A scope and what it permits, in one sentence for people; repeatable."`
 	Sensitive    []string `sep:"," placeholder:"NAME" help:"A scope to warn about; repeatable."`
@@ -65,6 +66,9 @@ func viewResource(r authz.Resource) resourceView {
 }
 
 func (c *resourceAddCmd) Run(w *world) error {
+	if (c.ID == "") == (c.From == "") {
+		return usagef("", "give the resource's URL or --from")
+	}
 	d, err := c.openRegistry(w)
 	if err != nil {
 		return err
@@ -75,7 +79,7 @@ func (c *resourceAddCmd) Run(w *world) error {
 		return err
 	}
 	if err := d.registry.AddResource(w.ctx, byOperator, r); err != nil {
-		return fmt.Errorf("adding resource %s: %w", c.ID, operatorError(err))
+		return fmt.Errorf("adding resource %s: %w", oneLine(r.ID), operatorError(err))
 	}
 	if c.JSON {
 		return w.printJSON(viewResource(r))
@@ -86,14 +90,28 @@ func (c *resourceAddCmd) Run(w *world) error {
 
 // resource puts the flags together.
 func (c *resourceAddCmd) resource(w *world, d *deployment) (authz.Resource, error) {
-	r := authz.Resource{ID: c.ID, Name: c.Name, Aware: c.Aware, TokenAlg: c.TokenAlg, Introspector: c.Introspector}
+	r := authz.Resource{ID: c.ID}
+	if c.From != "" {
+		var err error
+		if r, err = fromMetadata(w.ctx, c.From); err != nil {
+			return r, err
+		}
+	}
+	r.Aware, r.TokenAlg, r.Introspector = c.Aware, c.TokenAlg, c.Introspector
+	if c.Name != "" {
+		r.Name = c.Name
+	}
 	if r.Name == "" {
-		r.Name = hostOf(c.ID)
+		r.Name = hostOf(r.ID)
 	}
 	for _, text := range c.Scope {
 		name, sentence, _ := strings.Cut(text, "=")
 		if sentence == "" {
 			return r, usagef("write --scope 'repository:read=Read repositories'", "--scope %q has no sentence that says what it permits", text)
+		}
+		if i := slices.IndexFunc(r.Scopes, func(s authz.Scope) bool { return s.Name == name }); i >= 0 && c.From != "" {
+			r.Scopes[i].Description = sentence // what the operator says counts
+			continue
 		}
 		r.Scopes = append(r.Scopes, authz.Scope{Name: name, Description: sentence})
 	}
