@@ -14,6 +14,7 @@ var (
 	printablePattern = regexp.MustCompile(`^[!-~]+$`)
 	textPattern      = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
 	digestPattern    = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+	idPattern        = regexp.MustCompile(`^[A-Za-z0-9._~:-]{1,64}$`) // of a log entry or a token, as a URI has it
 	actionPattern    = regexp.MustCompile(`^[a-z]+(\.[a-z_]+)*$`)
 )
 

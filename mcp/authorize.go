@@ -78,6 +78,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, c *call) bool
 	}
 	err := c.chain.Allows(request)
 	if err == nil {
+		if mcpgo.MCPMethod(c.message.method) == mcpgo.MethodResourcesRead && !known(c.message.name) {
+			s.fail(w, r, c, notFound(c.message, "no such resource; there are "+identityURI+", "+chainTemplate+" and "+auditTemplate))
+			return false
+		}
 		return true
 	}
 	var refused *delegation.Refusal

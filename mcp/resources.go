@@ -60,10 +60,30 @@ func (s *Server) readError(c *call, err error) *rpcError {
 		return &rpcError{http.StatusOK, mcpgo.INTERNAL_ERROR, "the server could not finish this", nil}
 	case r.unavailable:
 		return &rpcError{http.StatusServiceUnavailable, mcpgo.INTERNAL_ERROR, unavailableText, nil}
-	case c.message.modern:
-		return invalidParams(r.Error())
 	}
-	return &rpcError{http.StatusOK, mcpgo.RESOURCE_NOT_FOUND, r.Error(), nil}
+	return notFound(c.message, r.Error())
+}
+
+// known reports whether a URI has the form of one of the resources.
+func known(uri string) bool {
+	if uri == identityURI {
+		return true
+	}
+	for _, template := range []string{chainTemplate, auditTemplate} {
+		if id, ok := strings.CutPrefix(uri, strings.TrimSuffix(template, "{id}")); ok {
+			return idPattern.MatchString(id)
+		}
+	}
+	return false
+}
+
+// notFound is −32002 before 2026-07-28 and −32602 since; both name the URI.
+func notFound(m *message, text string) *rpcError {
+	data := map[string]any{"uri": m.name}
+	if m.modern {
+		return &rpcError{http.StatusBadRequest, mcpgo.INVALID_PARAMS, text, data}
+	}
+	return &rpcError{http.StatusOK, mcpgo.RESOURCE_NOT_FOUND, text, data}
 }
 
 func (s *Server) identity(ctx context.Context, c *call) (any, error) {

@@ -74,7 +74,8 @@ func TestResourceNotFound(t *testing.T) {
 		"kavach://audit/../identity", "kavach://other", "kavach://identity/x", "file:///etc/passwd", "kavach://IDENTITY",
 	} {
 		r := w.read(token, uri)
-		if code, _ := r.json(t).Get("error").Get("code").Int(); r.status != 200 || code != -32002 {
+		failure := r.json(t).Get("error")
+		if code, _ := failure.Get("code").Int(); r.status != 200 || code != -32002 || failure.Get("data").Get("uri").Str() != uri {
 			t.Errorf("%s: %d %s", uri, r.status, r.body)
 		}
 		r = w.modern(token, "resources/read", uri, args(`"uri":%q`, uri))
