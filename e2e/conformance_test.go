@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -72,8 +74,35 @@ func TestConformanceServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := command(t, nil, engine, conformanceTool, "server", "--url", "http://"+listener.Addr().String()+"/mcp", "--requirements", revision, "--expected-failures", expected)
-			t.Log(out)
+			results := t.TempDir()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log(failures(results))
+				}
+			})
+			t.Log(command(t, nil, engine, conformanceTool, "server", "--url", "http://"+listener.Addr().String()+"/mcp", "--requirements", revision, "--expected-failures", expected, "-o", results))
 		})
 	}
+}
+
+// failures reads why checks failed from the tool's results.
+func failures(dir string) string {
+	var out strings.Builder
+	files, _ := filepath.Glob(filepath.Join(dir, "*", "checks.json"))
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		var checks []struct{ ID, Status, ErrorMessage string }
+		if json.Unmarshal(raw, &checks) != nil {
+			continue
+		}
+		for _, c := range checks {
+			if c.Status == "FAILURE" || c.Status == "WARNING" {
+				fmt.Fprintf(&out, "%s %s: %s\n", c.Status, c.ID, c.ErrorMessage)
+			}
+		}
+	}
+	return out.String()
 }
