@@ -34,7 +34,7 @@ type Mention struct {
 
 // Columns are what a store keeps beside the bytes of a record, to find it by.
 type Columns struct {
-	ID, By, Evidence   string
+	ID, By             string
 	Agent, Sub, Action string
 	Resource, Result   string
 	Grant              string
@@ -223,7 +223,7 @@ func (e Entry) detail() (map[string]any, error) {
 }
 
 func (e Entry) columns() Columns {
-	c := Columns{ID: e.ID, By: e.By, Evidence: e.Evidence, Agent: e.Agent, Sub: e.Sub,
+	c := Columns{ID: e.ID, By: e.By, Agent: e.Agent, Sub: e.Sub,
 		Action: e.Action, Resource: e.Resource, Result: e.Result, Grant: e.Grant,
 		Path: PathColumn(e.Path)}
 	seen := make(map[Mention]bool)

@@ -127,6 +127,7 @@ type writer struct {
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
+	// temp_store(2): what savepoints keep to undo stays in memory.
 	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", "temp_store(2)")
 	if err != nil {
 		return nil, err
