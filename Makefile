@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # The packages with goroutines or shared state run under the race detector too.
-RACE := ./audit/... ./authz/... ./guard/... ./mcp/... ./people/... ./store/... ./cmd/...
+RACE := ./audit/... ./authz/... ./guard/... ./mcp/... ./people/... ./store/...
 
 .PHONY: run build test check bench deps clean
 .DEFAULT_GOAL := build
@@ -37,10 +37,11 @@ check:
 	@echo 'check: staticcheck'
 	go run $(STATICCHECK) ./...
 	cd e2e && go run $(STATICCHECK) ./...
-	@echo 'check: import graph, configuration table, README'
-	go test -count=1 -run '^(TestImports|TestConfiguration|TestReadme|TestDependencies)' ./cmd/kavach
+	@echo 'check: import graph, documents'
+	go test -count=1 -run '^(TestImports|TestConfiguration|TestArchitecture|TestDependencies|TestAuditActions|TestMakefile|TestReadmeLinks)' ./cmd/kavach
 	@echo 'check: races'
 	go test -race -timeout 20m $(RACE)
+	go test -race -run '^TestServe' ./cmd/kavach
 
 bench:
 	go test -run '^$$' -bench . -benchtime 2s ./...
