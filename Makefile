@@ -47,12 +47,14 @@ bench:
 	go test -run '^$$' -bench . -benchtime 2s ./...
 
 # deps installs what the tests need and is silent about what is there already:
-# a C compiler for the race detector, a headless Chromium and the npm packages
+# curl for the commands of README.md, a C compiler for the race detector, a
+# headless Chromium and the npm packages
 # of the real clients. Without apt (or without the right to use it) it says
 # what is missing; the tests that need it are then skipped, or fail when CI is
 # set.
 deps:
 	@need=''; \
+	command -v curl >/dev/null || need="$$need curl"; \
 	command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	command -v chromium-headless-shell >/dev/null || need="$$need chromium-headless-shell"; \
 	if [ -n "$$need" ]; then \

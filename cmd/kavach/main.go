@@ -34,6 +34,8 @@ func main() { os.Exit(mainExit()) }
 func mainExit() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second signal does not wait for what the first one began.
+	context.AfterFunc(ctx, stop)
 	w := &world{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: now}
 	return w.run(os.Args[1:])
 }

@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/people"
 )
 
@@ -172,6 +174,10 @@ func (m *Main) handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range m.parts.routes {
 		mux.Handle(pattern, h)
+		root := strings.TrimSuffix(pattern, "/")
+		if _, taken := m.parts.routes[root]; root != "" && root != pattern && !taken {
+			mux.HandleFunc(root, nowhere)
+		}
 	}
 	var root http.Handler = mux
 	if base := issuerPath(m.Issuer); base != "" {
@@ -180,9 +186,39 @@ func (m *Main) handler() http.Handler {
 		outer := http.NewServeMux()
 		outer.Handle("/.well-known/", m.parts.routes["/.well-known/"])
 		outer.Handle(base+"/", http.StripPrefix(base, mux))
+		outer.HandleFunc(base, nowhere)
+		outer.HandleFunc("/", nowhere)
 		root = outer
 	}
-	return m.ops.metrics.measure(m.recovering(root))
+	return m.ops.metrics.measure(m.recovering(strict(root)))
+}
+
+// strict stands before a ServeMux, which would answer every other spelling of a
+// path with a 307 that has no header of ours and sends a password on. A path
+// has one spelling here: /oauth//token is no way around what guards /oauth/token.
+func strict(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// RFC 9112 section 6.1: the server "MUST close the connection after
+			// responding" if Content-Length came too. net/http takes that away
+			// unseen, so what follows any chunked body is not read as a request.
+			w.Header().Set("Connection", "close")
+		}
+		clean := path.Clean(r.URL.Path)
+		if clean != "/" && strings.HasSuffix(r.URL.Path, "/") {
+			clean += "/"
+		}
+		if clean != r.URL.Path {
+			nowhere(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// nowhere answers for what is no path here.
+func nowhere(w http.ResponseWriter, _ *http.Request) {
+	authz.WriteError(w, &authz.Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is nothing at this path"})
 }
 
 // issuerPath is the path of an issuer, "" for none.

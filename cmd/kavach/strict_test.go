@@ -1,0 +1,39 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// a path has one spelling, with and without a path in the issuer.
+func TestPathsHaveOneSpelling(t *testing.T) {
+	for issuer, base := range map[string]string{"http://127.0.0.1:1": "", "http://127.0.0.1:1/auth": "/auth"} {
+		answer := func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("here")) }
+		m := &Main{Issuer: issuer, ops: &ops{metrics: newMetrics()}, parts: &parts{routes: map[string]http.Handler{
+			"/": http.HandlerFunc(answer), "/oauth/": http.HandlerFunc(answer), "/.well-known/": http.HandlerFunc(answer), "/mcp": http.HandlerFunc(answer),
+		}}}
+		handler := m.handler()
+		get := func(path string) *httptest.ResponseRecorder {
+			w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil)
+			r.URL.Path = path
+			handler.ServeHTTP(w, r)
+			return w
+		}
+		for _, path := range []string{"/oauth/token", "/mcp", "/oauth/", "/"} {
+			if w := get(base + path); w.Code != http.StatusOK {
+				t.Errorf("%s%s: %d", base, path, w.Code)
+			}
+		}
+		for _, path := range []string{
+			base + "//oauth/token", base + "/oauth//token", base + "/oauth/./token", base + "/oauth/../oauth/token", base + "/oauth", "/.well-known",
+			"//", "", "*", "/..", base + "//mcp", base + "/mcp//", "/.well-known/../oauth/token", "//evil.example/..",
+		} {
+			w := get(path)
+			if w.Code != http.StatusNotFound || w.Header().Get("Location") != "" || w.Header().Get("Cache-Control") != "no-store" || !strings.Contains(w.Body.String(), "not_found") {
+				t.Errorf("%q: %d %v %s", path, w.Code, w.Header(), w.Body)
+			}
+		}
+	}
+}
