@@ -228,6 +228,8 @@ func TestCrossSite(t *testing.T) {
 	for _, header := range [][]string{
 		{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
 		{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, {"Origin", w.url + ".evil.example"},
+		{"Sec-Fetch-Site", "cross-site", "Origin", w.url}, {"Host", "evil.example", "Origin", "http://evil.example"},
+		{"Host", "127.0.0.1.nip.io", "Sec-Fetch-Site", "same-origin"},
 	} {
 		for _, path := range []string{"/login", "/logout", "/account", "/setup"} {
 			b := w.browser()

@@ -98,13 +98,16 @@ type Server struct {
 	cookies *cookies
 	keys    keys
 	origin  string // scheme and host of the issuer
-	address func(*http.Request) netip.Addr
-	hasher  *hasher
-	idle    time.Duration
-	whole   time.Duration
-	dev     bool
-	now     func() time.Time
-	logger  *slog.Logger
+	// loopback says that the issuer is on this machine: nobody has another name
+	// for it.
+	loopback bool
+	address  func(*http.Request) netip.Addr
+	hasher   *hasher
+	idle     time.Duration
+	whole    time.Duration
+	dev      bool
+	now      func() time.Time
+	logger   *slog.Logger
 }
 
 // New makes a Server.
@@ -117,7 +120,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("%w: store and log are needed", ErrConfig)
 	}
 	s := &Server{
-		store: c.Store, log: c.Log, pages: c.Pages, origin: u.Scheme + "://" + u.Host,
+		store: c.Store, log: c.Log, pages: c.Pages, origin: u.Scheme + "://" + u.Host, loopback: isLoopback(u.Host),
 		address: c.Address, idle: c.Idle, whole: c.Absolute, dev: c.Dev, now: c.Now, logger: c.Logger,
 		hasher: newHasher(),
 	}
