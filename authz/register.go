@@ -207,7 +207,7 @@ func (g *Registry) parseRegistration(body []byte) (Client, error) {
 	case len(req.SoftwareStatement) > 0 && string(req.SoftwareStatement) != "null":
 		// Ignoring it would let a client believe that it was vouched for.
 		return Client{}, badMetadata("software statements are not accepted here")
-	case len(req.Name) > 200 || strings.ContainsFunc(req.Name, hidden):
+	case len(req.Name) > 200 || strings.ContainsFunc(req.Name, hidden) || req.Name != "" && !strings.ContainsFunc(req.Name, visible):
 		return Client{}, badMetadata("client_name is at most 200 bytes of visible text")
 	case !webPage(req.URI) || !webPage(req.LogoURI):
 		return Client{}, badMetadata("client_uri and logo_uri are http(s) URLs of at most 2048 bytes")
@@ -255,10 +255,21 @@ func (g *Registry) checkRegisteredRedirects(uris []string) error {
 	return nil
 }
 
-// hidden says that a rune cannot be seen, or turns others around.
+// hidden says that a rune cannot be seen, or turns or breaks the line that
+// others stand in. The two joiners may stay: emoji and Persian need them.
 func hidden(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError
+	switch r {
+	case '\u200c', '\u200d':
+		return false
+	case '\u2800', utf8.RuneError: // the first is a Braille pattern without dots
+		return true
+	}
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Bidi_Control, unicode.Other_Default_Ignorable_Code_Point)
 }
+
+// visible says that a rune alone shows something.
+func visible(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) }
 
 // webPage says that text is empty or an address a person may be shown.
 func webPage(text string) bool {
