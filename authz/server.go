@@ -128,6 +128,9 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("/oauth/token", AllowCORS(http.HandlerFunc(s.serveToken)))
 	mux.HandleFunc("/oauth/authorize", s.serveAuthorize)
 	mux.Handle("/consent", s.cfg.People.Protect(http.HandlerFunc(s.serveConsent)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		WriteError(w, &Error{Status: http.StatusNotFound, Code: "not_found", Description: "there is no such endpoint"})
+	})
 	return mux
 }
 

@@ -186,6 +186,7 @@ func (m *Main) handler() http.Handler {
 		outer := http.NewServeMux()
 		outer.Handle("/.well-known/", m.parts.routes["/.well-known/"])
 		outer.Handle(base+"/", http.StripPrefix(base, mux))
+		outer.HandleFunc("/.well-known", nowhere)
 		outer.HandleFunc(base, nowhere)
 		outer.HandleFunc("/", nowhere)
 		root = outer
@@ -208,7 +209,7 @@ func strict(next http.Handler) http.Handler {
 		if clean != "/" && strings.HasSuffix(r.URL.Path, "/") {
 			clean += "/"
 		}
-		if clean != r.URL.Path {
+		if clean != r.URL.Path || clean[0] != '/' {
 			nowhere(w, r)
 			return
 		}
