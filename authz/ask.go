@@ -5,8 +5,29 @@ import (
 	"strings"
 )
 
-// maxAudiences bounds `aud` (delegation.md §3).
-const maxAudiences = 8
+const (
+	// maxAudiences bounds `aud` (delegation.md §3).
+	maxAudiences = 8
+	// maxCarried bounds the text of the scopes and resources of one token, in
+	// bytes: with what else stands in it, in base64url and signed by RSA, the
+	// token is then below delegation.MaxToken.
+	maxCarried = 4500
+)
+
+// carries reports whether one token has room for the scopes and resources.
+func carries(scopes, resources []string) bool {
+	n := 0
+	for _, s := range scopes {
+		n += len(s) + len(" ")
+	}
+	for _, r := range resources {
+		n += len(r) + len(`"",`)
+	}
+	return n <= maxCarried
+}
+
+// errCarried is the answer to who asks for more than that.
+var errCarried = errScope("the scopes are more than one token has room for; ask for some of them")
 
 // An ask is what a request asks for, after the catalog has understood it.
 type ask struct {
@@ -91,6 +112,9 @@ func resolveAsk(cat *Catalog, scope string, resources []string) (ask, *Error) {
 	}
 	if _, ok := cat.TokenAlg(asked); !ok {
 		return ask{}, errTarget("these resources need different signatures; ask for them one at a time")
+	}
+	if !carries(scopes, asked) {
+		return ask{}, errCarried
 	}
 	return ask{scopes, asked}, nil
 }

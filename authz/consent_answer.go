@@ -64,6 +64,11 @@ func (s *Server) takeApproval(w http.ResponseWriter, r *http.Request, p Pending,
 			"That is more than one token can be for. Tick permissions of eight resources at most."))
 		return
 	}
+	if !carries(scopes, resources) {
+		s.cfg.Pages.Render(w, http.StatusBadRequest, s.consentPage(v, transaction,
+			"That is more than one token has room for. Tick fewer permissions."))
+		return
+	}
 	if len(scopes) == 0 {
 		s.takeDenial(w, r, p, v)
 		return

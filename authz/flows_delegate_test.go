@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -111,6 +112,10 @@ func TestDelegateRefuses(t *testing.T) {
 	sub, err := f.server.Delegate(ctx, parent, delegation.Ask{Receiver: rev, Scopes: []string{"kavach:delegate"}})
 	must(t, err)
 	below := f.chain(sub.Token)
+	var long []string // each legal, together more than a token has room for
+	for i := range 32 {
+		long = append(long, fmt.Sprintf("pr/%0250d", i))
+	}
 
 	for _, c := range []struct {
 		name   string
@@ -128,6 +133,7 @@ func TestDelegateRefuses(t *testing.T) {
 		{"an unknown audience", parent, delegation.Ask{Receiver: rev, Scopes: []string{"repo:read"}, Audience: []string{"https://nowhere.example"}}, "invalid_target"},
 		{"another audience", parent, delegation.Ask{Receiver: rev, Audience: []string{legacy}}, "audience_widened"},
 		{"a scope of another audience", parent, delegation.Ask{Receiver: rev, Scopes: []string{"repo:read"}, Audience: []string{f.issuer + "/mcp"}}, "invalid_scope"},
+		{"more than a token holds", parent, delegation.Ask{Receiver: rev, Scopes: []string{"repo:read"}, Limits: delegation.Limits{Resources: long}}, "too_large"},
 		{"an agent that may not delegate", below, delegation.Ask{Receiver: rev, Scopes: []string{"kavach:delegate"}}, "access_denied"},
 	} {
 		got, err := f.server.Delegate(ctx, c.parent, c.ask)
@@ -144,8 +150,10 @@ func TestDelegateRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		}
 	}
-	if n := f.recorded("not_narrower"); n != 2 {
-		t.Errorf("%d records of not_narrower", n)
+	for reason, want := range map[string]int{"not_narrower": 2, "too_large": 1} {
+		if n := f.recorded(reason); n != want {
+			t.Errorf("%d records of %s", n, reason)
+		}
 	}
 
 	// What was handed on dies with the grant, and nothing is handed on then.

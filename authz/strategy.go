@@ -36,6 +36,9 @@ func (s *Server) planToken(f *flow, cat *Catalog, what ask) *Error {
 		// delegation.md §3: "different ones → invalid_target".
 		return errTarget("these resources need different signatures; ask for one at a time")
 	}
+	if !carries(what.scopes, what.resources) {
+		return errCarried
+	}
 	f.plan.alg, f.plan.scopes, f.plan.resources = alg, what.scopes, what.resources
 	f.plan.expires = f.now.Truncate(time.Second).Add(s.cfg.AccessTTL)
 	if end := f.grant.Expires; !end.IsZero() && f.plan.expires.After(end) {

@@ -82,7 +82,9 @@ type Signed struct {
 	JKT string
 }
 
-// ErrClaims is the root of what Sign refuses to sign.
+// ErrClaims is the root of what Sign refuses to sign. Where a verifier would
+// refuse the token for its size or shape, it wraps that *Refusal too: then the
+// caller asked for too much.
 var ErrClaims = errors.New("claims cannot be signed")
 
 // claimHops is kavach's own claim for Claims.Hops. It is written into plain
@@ -130,7 +132,7 @@ func Sign(c Claims, key ServerKey) (Signed, error) {
 	}
 	token := signed + "." + jcs.Base64URL(signature)
 	if len(token) > MaxToken {
-		return Signed{}, fmt.Errorf("%w: a token of more than %d bytes", ErrClaims, MaxToken)
+		return Signed{}, fmt.Errorf("%w: %w", ErrClaims, refuse(TooLarge, "", "a token of more than 8192 bytes"))
 	}
 	return Signed{Token: token, LID: linkID(signed), JTI: c.JTI, JKT: p.jkt}, nil
 }

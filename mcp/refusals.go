@@ -83,6 +83,8 @@ func advice(r *delegation.Refusal) string {
 		hint = "your token is bound to a key, so the new one must be too; pass the receiver's public_key"
 	case delegation.NeedsCounter:
 		hint = "a token with max_calls cannot be delegated here"
+	case delegation.TooLarge:
+		hint = "ask for fewer scopes, tools or limits"
 	case delegation.Malformed:
 		hint = "correct this argument"
 	}
