@@ -208,7 +208,7 @@ func plain(s string, limit int) bool {
 // sightOf is what the holder of a chain may see of the log (audit.md §4).
 func sightOf(chain *delegation.Chain) audit.Sight {
 	if chain.HasScope(scopeAuditRead) {
-		return audit.Sight{All: true}
+		return audit.Sight{All: true, Caller: chain.Principal()}
 	}
 	if chain.Bound() {
 		return audit.Sight{Key: chain.JKT()}

@@ -154,7 +154,7 @@ func record(stored audit.Stored) (jcs.Value, error) {
 // sightOf is what the holder of a chain may see of the log (audit.md §4).
 func sightOf(chain *delegation.Chain) audit.Sight {
 	if chain.HasScope(ScopeAuditRead) {
-		return audit.Sight{All: true}
+		return audit.Sight{All: true, Caller: chain.Principal()}
 	}
 	if chain.Bound() {
 		return audit.Sight{Key: chain.JKT()}

@@ -305,6 +305,11 @@ func TestWholeStory(t *testing.T) {
 	// Every decision of this test is in the log, whole.
 	var denied []string
 	operator := d.signIn(d.user("root", people.Operator), "console", []string{d.issuer + "/mcp"}, "audit:read")
+	auditor := d.signIn(d.user("ann", people.Auditor), "console", []string{d.issuer + "/mcp"}, "audit:read")
+	page = d.content(operator, "audit", `{"limit":1}`)
+	if text := d.refusal(auditor, "audit", args(`{"limit":1,"cursor":%q}`, page.Get("next_cursor").Str())); !strings.HasPrefix(text, "refused: invalid_cursor: ") {
+		t.Errorf("who sees everything, with the cursor of another who does: %s", text)
+	}
 	for cursor := ""; ; {
 		query := `{"result":"denied","order":"oldest"}`
 		if cursor != "" {
