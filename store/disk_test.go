@@ -36,7 +36,7 @@ func entryChange(resource string, effects ...audit.Effect) audit.Change {
 // reconnect gives the writer connections with other pragmas.
 func reconnect(t *testing.T, s *Store, pragmas ...string) {
 	t.Helper()
-	db, err := open(s.write.path, "rw", append([]string{"journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)...)
+	db, err := open(s.write.files.path, "rw", append([]string{"journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,9 +118,8 @@ func openReadOnly(ctx context.Context, path string) (*Store, error) {
 // transaction rolls the whole of it back, and what follows would commit on its
 // own (design §6).
 type writer struct {
-	path string
-
 	mu    sync.Mutex // guards everything below and the transaction
+	files files
 	db    *sql.DB
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt // by query as written
@@ -133,7 +132,10 @@ func openWriter(ctx context.Context, path string) (*writer, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	w := &writer{path: path, db: db}
+	w := &writer{files: files{path: path}, db: db}
+	if err := same(&w.files.main, path); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	// Switching to WAL does not wait for locks as other statements do, so of
 	// several processes that create a database at once some are told "busy".
 	for end := time.Now().Add(10 * time.Second); ; {
@@ -157,6 +159,7 @@ func (w *writer) connect() error {
 		return err
 	}
 	w.conn, w.stmts = conn, make(map[string]*sql.Stmt)
+	w.files.wal = nil // the last connection that is closed deletes it
 	return nil
 }
 
@@ -191,6 +194,10 @@ func (w *writer) begin() error {
 			w.disconnect()
 		}
 		return fmt.Errorf("taking the write lock: %w", err)
+	}
+	if err := w.files.here(); err != nil {
+		w.rollback()
+		return err
 	}
 	return nil
 }
