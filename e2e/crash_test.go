@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -177,4 +180,48 @@ func check(t *testing.T, s *server, reader string, c *oauthClient, a *acked) err
 		a.refresh, a.access = got.Refresh, got.Access
 	}
 	return nil
+}
+
+// TestDrain: on SIGTERM the server finishes the request that is under way and
+// exits 0; what it acknowledged is there after the next start.
+func TestDrain(t *testing.T) {
+	s := start(t)
+	dev := newPerson(t, "dev", "dev")
+	c := register(t, s.Issuer)
+	got := c.signIn(dev, "kavach:verify kavach:delegate", choice{})
+	a := acked{refresh: got.Refresh, access: got.Access}
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	load.Go(func() { work(s.Issuer, c, &a, stop) })
+
+	body := url.Values{"grant_type": {"refresh_token"}, "client_id": {c.ID}, "refresh_token": {"none"}}.Encode()
+	slow, err := net.Dial("tcp", strings.TrimPrefix(s.Issuer, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	fmt.Fprintf(slow, "POST /oauth/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", strings.TrimPrefix(s.Issuer, "http://"), len(body), body[:10])
+	time.Sleep(300 * time.Millisecond)
+
+	ended := make(chan error, 1)
+	go func() { ended <- s.stop() }()
+	time.Sleep(300 * time.Millisecond) // the signal is there before the rest of the body
+	fmt.Fprint(slow, body[10:])
+	answer, err := http.ReadResponse(bufio.NewReader(slow), nil)
+	if err != nil {
+		t.Fatalf("the request that was under way got no answer: %v", err)
+	}
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("the request that was under way got %d", answer.StatusCode)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+	close(stop)
+	load.Wait()
+	s.run()
+	reader := register(t, s.Issuer).signIn(dev, "kavach:verify kavach:audit audit:read", choice{tick: []string{"audit:read"}}).Access
+	if err := check(t, s, reader, c, &a); err != nil {
+		t.Error(err)
+	}
 }
