@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// Client authentication.
+var clientAttacks = []attackRow{
+	{"A-41 another method than the registered one", func(t *testing.T, a *attack) {
+		const grant = "grant_type=client_credentials"
+		inBody := func(c credential) string {
+			return grant + "&" + url.Values{"client_id": {c.ID}, "client_secret": {c.Secret}}.Encode()
+		}
+		wantOAuth(t, "basic as post", a.form(t, "/oauth/token", inBody(a.static)), 401, "invalid_client")
+		got := a.form(t, "/oauth/token", grant, "Authorization", basic(a.post.ID, a.post.Secret))
+		wantOAuth(t, "post as basic", got, 401, "invalid_client")
+		if !strings.HasPrefix(got.header.Get("WWW-Authenticate"), "Basic ") {
+			t.Errorf("no challenge: %v", got.header)
+		}
+		wantOAuth(t, "none", a.form(t, "/oauth/token", grant+"&client_id="+a.static.ID), 401, "invalid_client")
+		wantOAuth(t, "public with a secret", a.form(t, "/oauth/token", "grant_type=refresh_token&refresh_token=x&client_secret=x&client_id="+a.public.ID), 401, "invalid_client")
+		wantOAuth(t, "both", a.form(t, "/oauth/token", inBody(a.static), "Authorization", basic(a.static.ID, a.static.Secret)), 400, "invalid_request")
+		wantOAuth(t, "another id", a.form(t, "/oauth/token", grant+"&client_id="+a.public.ID, "Authorization", basic(a.static.ID, a.static.Secret)), 401, "invalid_client")
+		wantOAuth(t, "two headers", a.form(t, "/oauth/token", grant, "Authorization", basic(a.static.ID, a.static.Secret), "Authorization", "Basic eDp5"), 401, "invalid_client")
+		for _, secret := range []string{"", a.static.Secret + "x", a.static.Secret[:len(a.static.Secret)-1], strings.Repeat("x", 10<<10), "\x00", "\xff", "' OR 1=1--"} { // A-49
+			wantOAuth(t, "secret", a.form(t, "/oauth/token", grant, "Authorization", basic(a.static.ID, secret)), 401, "invalid_client")
+		}
+		wantOAuth(t, "assertion", a.form(t, "/oauth/token", grant+"&client_id="+a.static.ID+"&client_assertion=x&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), 401, "invalid_client")
+	}},
+	{"A-34 A-35 A-38 refresh tokens", func(t *testing.T, a *attack) {
+		got := a.public.signIn(a.dev, "kavach:verify", choice{})
+		a.secrets = append(a.secrets, got.Refresh)
+		refresh := func(client, more string) reply {
+			return a.form(t, "/oauth/token", "grant_type=refresh_token&client_id="+client+"&refresh_token="+got.Refresh+more)
+		}
+		for _, scope := range []string{"kavach:admin", "kavach:verify+kavach:delegate", "KAVACH:VERIFY", "openid"} {
+			wantOAuth(t, scope, refresh(a.public.ID, "&scope="+scope), 400, "invalid_scope")
+		}
+		wantOAuth(t, "resource", refresh(a.public.ID, "&resource=https://evil.example"), 400, "invalid_target")
+		wantChallenge(t, "as Bearer", a.rpc(t, "verify", `{}`, "Authorization", "Bearer "+got.Refresh))
+		if again := refresh(a.public.ID, ""); again.status != http.StatusOK {
+			t.Errorf("after all that: %d %s", again.status, again.body)
+		}
+		wantOAuth(t, "other client", refresh(a.other.ID, ""), 400, "invalid_grant")
+	}},
+}
+
+// forge makes a token of any header and claims. Without a signer its signature
+// is made by an attacker's own ES256 key.
+func forge(header, claims string) string {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	signed := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	sum := sha256.Sum256([]byte(signed))
+	r, s, _ := ecdsa.Sign(rand.Reader, key, sum[:])
+	signature := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func decodePart(part string) map[string]any {
+	raw, _ := base64.RawURLEncoding.DecodeString(part)
+	var out map[string]any
+	_ = json.Unmarshal(raw, &out)
+	return out
+}
+
+// notAccepted: neither /mcp nor introspection takes it for a token, nor does
+// the tool that verifies.
+func (a *attack) notAccepted(t *testing.T, what, token string) {
+	t.Helper()
+	wantChallenge(t, what, a.rpc(t, "verify", `{}`, "Authorization", "Bearer "+token))
+	got := a.form(t, "/oauth/introspect", url.Values{"token": {token}}.Encode(), "Authorization", basic(a.static.ID, a.static.Secret))
+	if got.status != http.StatusOK || strings.TrimSpace(got.body) != `{"active":false}` {
+		t.Errorf("%s: introspection says %d %s", what, got.status, got.body)
+	}
+	argument, _ := json.Marshal(map[string]any{"token": token, "audience": a.Issuer + "/mcp"})
+	if got := a.rpc(t, "verify", string(argument), "Authorization", "Bearer "+a.machine); got.status != http.StatusOK || strings.Contains(got.body, `"valid":true`) {
+		t.Errorf("%s: the tool says %d %s", what, got.status, got.body)
+	}
+}
+
+// JWT and JOSE.
+var forgeries = []attackRow{
+	{"A-51 alg", func(t *testing.T, a *attack) {
+		part := strings.Split(a.machine, ".")
+		for _, alg := range []any{"none", "None", "NONE", "nOnE", "", []string{}, 0, nil, "HS256", "RS256", "EdDSA", "ES256K"} {
+			header := decodePart(part[0])
+			header["alg"] = alg
+			text, _ := json.Marshal(header)
+			encoded := base64.RawURLEncoding.EncodeToString(text)
+			for _, signature := range []string{"", part[2]} {
+				a.notAccepted(t, fmt.Sprint(alg), encoded+"."+part[1]+"."+signature)
+			}
+			a.notAccepted(t, fmt.Sprint(alg), encoded+"."+part[1])
+		}
+	}},
+	{"A-54 A-55 keys in the header", func(t *testing.T, a *attack) {
+		part := strings.Split(a.machine, ".")
+		claims, _ := base64.RawURLEncoding.DecodeString(part[1])
+		for name, values := range map[string][]any{
+			"jwk": {map[string]string{"kty": "EC", "crv": "P-256", "x": strings.Repeat("A", 43), "y": strings.Repeat("A", 43)}},
+			"jku": {"http://127.0.0.1:1/jwks"}, "x5u": {"http://127.0.0.1:1/x"}, "x5c": {[]string{"AAAA"}}, "x5t": {"AAAA"}, "crit": {[]string{"exp"}}, "typ": {"JWT", "dpop+jwt", ""},
+			"kid": {"../../etc/passwd", "' OR 1=1--", "/dev/null", "\x00", "", []string{}, nil, 1, strings.Repeat("x", 16<<10), decodePart(part[0])["kid"]},
+		} {
+			for _, value := range values {
+				header := maps.Clone(decodePart(part[0]))
+				header[name] = value
+				text, _ := json.Marshal(header)
+				a.notAccepted(t, name, forge(string(text), string(claims)))
+			}
+		}
+	}},
+	{"A-57 claims that two readers read differently", func(t *testing.T, a *attack) {
+		part := strings.Split(a.machine, ".")
+		header, _ := base64.RawURLEncoding.DecodeString(part[0])
+		raw, _ := base64.RawURLEncoding.DecodeString(part[1])
+		claims := string(raw)
+		open := claims[:len(claims)-1]
+		for _, text := range []string{
+			open + `,"sub":"admin"}`, open + `,"Sub":"admin"}`, open + `,"SCOPE":"kavach:admin"}`, open + `,"scope\u0000":"x"}`, "\ufeff" + claims,
+			claims + "x", open + `,"x":"\ud800"}`, open + `,"x":1e400}`, "[" + claims + "]", "null", "", strings.Repeat("[", 8<<10),
+		} {
+			a.notAccepted(t, text, forge(string(header), text))
+			a.notAccepted(t, text, part[0]+"."+base64.RawURLEncoding.EncodeToString([]byte(text))+"."+part[2])
+		}
+		for _, text := range []string{`,"alg":"none"}`, `,"ALG":"none"}`, `,"kid":"x"}`, `}x`} {
+			doubled := string(header[:len(header)-1]) + text
+			a.notAccepted(t, text, base64.RawURLEncoding.EncodeToString([]byte(doubled))+"."+part[1]+"."+part[2])
+		}
+	}},
+	{"A-58 A-65 other spellings and signatures", func(t *testing.T, a *attack) {
+		part := strings.Split(a.machine, ".")
+		user := strings.Split(a.tokens.Access, ".")
+		last := part[2][len(part[2])-1]
+		alphabet := "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+		at := strings.IndexByte(alphabet, last)
+		for _, token := range []string{
+			a.machine + "==", part[0] + "=." + part[1] + "." + part[2], a.machine + ".", a.machine + ".x", "." + a.machine, part[0] + ".." + part[2],
+			a.machine[:len(a.machine)-1] + alphabet[at&^15|(at+1)&15:][:1], // unused bits
+			a.machine[:len(a.machine)-8], part[0] + "." + part[1] + ".", part[0] + "." + part[1] + "." + user[2], part[0] + "." + user[1] + "." + part[2],
+			user[0] + "." + user[1] + "." + part[2], part[0] + "." + part[1] + "." + strings.Repeat("A", len(part[2])), a.machine + "~", "~" + a.machine, a.machine + "~" + a.machine,
+			strings.Repeat(".", 16<<10), strings.Repeat("~", 16<<10), "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..AAAA.AAAA.AAAA", // A-59
+		} {
+			a.notAccepted(t, token[:min(len(token), 40)], token)
+		}
+	}},
+	{"A-109 bound tokens as Bearer, plain ones as DPoP", func(t *testing.T, a *attack) {
+		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, y := base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:])
+		got := a.rpc(t, "delegate", `{"agent":"code-reviewer","scopes":["kavach:verify"],"public_key":{"kty":"EC","crv":"P-256","x":"`+x+`","y":"`+y+`"}}`,
+			"Authorization", "Bearer "+a.tokens.Access)
+		var answer struct {
+			Result struct {
+				Content struct {
+					Token string `json:"token"`
+				} `json:"structuredContent"`
+			} `json:"result"`
+		}
+		if err := json.Unmarshal([]byte(got.body), &answer); err != nil || answer.Result.Content.Token == "" {
+			t.Fatalf("delegate: %v %s", err, got.body)
+		}
+		bound := answer.Result.Content.Token
+		a.secrets = append(a.secrets, bound)
+		if !strings.Contains(got.body, `"jkt"`) && decodePart(strings.Split(bound, ".")[1])["cnf"] == nil {
+			t.Errorf("the token is not bound: %s", got.body)
+		}
+		wantChallenge(t, "bound as Bearer", a.rpc(t, "verify", `{}`, "Authorization", "Bearer "+bound))
+		wantChallenge(t, "bound without proof", a.rpc(t, "verify", `{}`, "Authorization", "DPoP "+bound))
+		wantChallenge(t, "plain as DPoP", a.rpc(t, "verify", `{}`, "Authorization", "DPoP "+a.machine, "DPoP", "x"))
+	}},
+}
