@@ -187,7 +187,11 @@ func (m *Main) handler() http.Handler {
 		outer.Handle("/.well-known/", m.parts.routes["/.well-known/"])
 		outer.Handle(base+"/", http.StripPrefix(base, mux))
 		outer.HandleFunc("/.well-known", nowhere)
-		outer.HandleFunc(base, nowhere)
+		outer.HandleFunc(base, func(w http.ResponseWriter, r *http.Request) {
+			r = r.Clone(r.Context()) // the issuer, typed into a browser
+			r.URL.Path, r.URL.RawPath = "/", ""
+			mux.ServeHTTP(w, r)
+		})
 		outer.HandleFunc("/", nowhere)
 		root = outer
 	}

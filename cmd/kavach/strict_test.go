@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,9 +22,9 @@ func TestPathsHaveOneSpelling(t *testing.T) {
 			handler.ServeHTTP(w, r)
 			return w
 		}
-		for _, path := range []string{"/oauth/token", "/mcp", "/oauth/", "/"} {
-			if w := get(base + path); w.Code != http.StatusOK {
-				t.Errorf("%s%s: %d", base, path, w.Code)
+		for _, path := range []string{base + "/oauth/token", base + "/mcp", base + "/oauth/", base + "/", cmp.Or(base, "/")} {
+			if w := get(path); w.Code != http.StatusOK {
+				t.Errorf("%s: %d", path, w.Code)
 			}
 		}
 		for _, path := range []string{
