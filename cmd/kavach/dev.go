@@ -31,8 +31,13 @@ var devAgents = []agent.Manifest{
 	},
 }
 
-// devManifestLife is the life of their manifests.
-const devManifestLife = 365 * 24 * time.Hour
+const (
+	// devManifestLife is the life of their manifests.
+	devManifestLife = 365 * 24 * time.Hour
+	// devTries and devPause bound the wait for another process that makes them.
+	devTries = 40
+	devPause = 50 * time.Millisecond
+)
 
 // openDev makes what --dev promises, as far as it is not there from the last
 // start: the operator dev, the two agents and their files.
@@ -46,7 +51,13 @@ func (m *Main) openDev(ctx context.Context) error {
 		return fmt.Errorf("making %s: %w", folder, pathCause(err))
 	}
 	for _, manifest := range devAgents {
-		if err := m.openDevAgent(ctx, dev.ID, folder, manifest); err != nil {
+		err := m.openDevAgent(ctx, dev.ID, folder, manifest)
+		for tries := 0; tries < devTries && (errors.Is(err, fs.ErrExist) || errors.Is(err, authz.ErrExists)); tries++ {
+			// Another first start beside this one makes it: take what it made.
+			time.Sleep(devPause)
+			err = m.openDevAgent(ctx, dev.ID, folder, manifest)
+		}
+		if err != nil {
 			return fmt.Errorf("making the agent %s: %w", manifest.Name, err)
 		}
 	}

@@ -118,12 +118,26 @@ func (w *world) password(file, prompt string) (string, error) {
 	return string(first), nil
 }
 
+// takenError is the name of a file that is there already.
+type takenError string
+
+// Error says so.
+func (e takenError) Error() string { return string(e) + " exists already and is not overwritten" }
+
+// Is makes it an fs.ErrExist.
+func (takenError) Is(target error) bool { return target == fs.ErrExist }
+
+func taken(name string) error {
+	return withHint(takenError(name), "choose another name or folder, or move it away")
+}
+
 // checkAbsent fails if name exists already: for commands that write several
-// files and must not leave the first behind when the second is taken.
+// files and must not leave the first behind when the second is taken. Its error
+// is fs.ErrExist then, like that of writeNew.
 func checkAbsent(names ...string) error {
 	for _, name := range names {
 		if _, err := os.Lstat(name); err == nil {
-			return withHint(fmt.Errorf("%s exists already and is not overwritten", name), "choose another name or folder, or move it away")
+			return taken(name)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("writing %s: %w", name, pathCause(err))
 		}
@@ -160,7 +174,7 @@ func writeNew(name string, data []byte, mode fs.FileMode) (err error) {
 	// Link, unlike Rename, fails when the name was taken in the meantime.
 	if err := os.Link(tmp.Name(), name); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return checkAbsent(name)
+			return taken(name)
 		}
 		// A file system without hard links: the exclusive create is as safe,
 		// it is only not atomic for a reader that looks in between.
@@ -172,6 +186,9 @@ func writeNew(name string, data []byte, mode fs.FileMode) (err error) {
 // writeExclusive is writeNew for file systems without hard links.
 func writeExclusive(name string, data []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return taken(name)
+	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, pathCause(err))
 	}

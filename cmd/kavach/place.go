@@ -82,10 +82,11 @@ func (p *placeFlags) openSecret(make bool) (secret authz.DeploymentSecret, made 
 		return secret, false, p.wrongSecret("there is no secret file " + p.SecretFile)
 	}
 	secret = authz.NewDeploymentSecret()
-	if err := writeNew(p.SecretFile, []byte(secret.Reveal()+"\n"), 0o600); err != nil {
-		return secret, false, err
+	err = writeNew(p.SecretFile, []byte(secret.Reveal()+"\n"), 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return p.openSecret(false) // another process was faster
 	}
-	return secret, true, nil
+	return secret, err == nil, err
 }
 
 // wrongSecret is the refusal to use a database without its secret.
