@@ -31,6 +31,12 @@ func (s *Server) takeConsent(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if shown := form.Get("person"); shown != "" && shown != v.user.ID {
+		// In another tab somebody else signed in: what one person was shown is
+		// not approved by the other.
+		s.cfg.Pages.Render(w, http.StatusForbidden, s.consentPage(v, transaction, "Somebody else signed in here meanwhile. Look again before you decide."))
+		return
+	}
 	switch form.Get("decision") {
 	case "approve":
 		s.takeApproval(w, r, p, v, transaction, form["scope"])
@@ -103,7 +109,7 @@ func (s *Server) takeDenial(w http.ResponseWriter, r *http.Request, p Pending, v
 func (s *Server) consentPage(v *view, transaction, problem string) templates.Consent {
 	c := v.req.client
 	page := templates.Consent{
-		Transaction: transaction, User: v.user.Name, Problem: problem,
+		Transaction: transaction, User: v.user.Name, UserID: v.user.ID, Problem: problem,
 		ClientName: c.Name, ClientID: c.ID,
 		RedirectURI: v.req.redirect, RedirectHost: redirectHost(v.req.redirect), Loopback: onlyLoopback(c),
 		AccessLifetime: s.cfg.AccessTTL,

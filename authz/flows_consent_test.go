@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,26 @@ func TestConsentIsOfOneBrowserAndOnce(t *testing.T) {
 	page = alice.ask(f.request(client, newProof(), nil))
 	f.clock.advance(10 * time.Minute)
 	refused("after ten minutes", alice.post("/consent", form(page)))
+}
+
+// In one browser somebody else signs in while the page is open: what one
+// person was shown is not approved by the other.
+func TestConsentIsOfThePersonWhoWasAsked(t *testing.T) {
+	f := newFlows(t)
+	f.user("mallory", "operator")
+	b, client := f.signedIn("alice"), f.public()
+	asked := b.ask(f.request(client, newProof(), nil))
+	field := regexp.MustCompile(`name="person" value="([^"]+)"`)
+	form := url.Values{"transaction": {asked.transaction(t)}, "person": {field.FindStringSubmatch(asked.body)[1]}, "decision": {"approve"}, "scope": {"kavach:verify"}}
+	b.login("mallory", "/account")
+	again := b.post("/consent", form)
+	if again.status != http.StatusForbidden || strings.Contains(again.body, "code=") || !strings.Contains(again.text(), "Somebody else signed in") {
+		t.Fatalf("%d %s", again.status, again.text())
+	}
+	form.Set("person", field.FindStringSubmatch(again.body)[1])
+	if got := b.post("/consent", form); got.status != http.StatusOK || !strings.Contains(got.body, "code=") {
+		t.Errorf("asked anew: %d %s", got.status, got.text())
+	}
 }
 
 func TestConsentIsDecidedOnceByManyAtOnce(t *testing.T) {

@@ -77,12 +77,13 @@ type ConsentResource struct {
 }
 
 // Consent asks a person to approve a client. Posted to Action: the hidden
-// field `transaction`, every ticked `scope`, and `decision`, which is
+// fields `transaction` and `person`, every ticked `scope`, and `decision`, which is
 // `approve` or `deny`.
 type Consent struct {
 	Action      string // where the form goes; "" is /consent
 	Transaction string // single-use id of the pending request
 	User        string // name of the person who is signed in
+	UserID      string // their id: the answer is nobody else's
 
 	ClientName   string // as the client calls itself, never verified
 	ClientID     string
