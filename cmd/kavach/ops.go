@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
@@ -45,6 +46,26 @@ func (o *ops) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// onlyHere stands before what listens on this machine alone: it refuses a name
+// that merely resolves to it, under which a web page could read profiles and
+// metrics (DNS rebinding).
+func onlyHere(listen string, next http.Handler) http.Handler {
+	if !loopbackListen(listen) {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if host != "" && !loopbackHost(host) {
+			http.Error(w, "this listener is for this machine", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // readiness is the answer of /readyz.

@@ -116,7 +116,7 @@ func (m *Main) Serve(ctx context.Context) error {
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: errorLog,
 	}
 	operations := &http.Server{
-		Handler: m.ops.handler(), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		Handler: onlyHere(m.Config.Ops, m.ops.handler()), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		IdleTimeout: idleTimeout, ErrorLog: errorLog,
 	}
 	listener := m.listeners[0]

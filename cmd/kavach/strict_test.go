@@ -38,3 +38,19 @@ func TestPathsHaveOneSpelling(t *testing.T) {
 		}
 	}
 }
+
+func TestOperationsOfThisMachineHaveNoOtherName(t *testing.T) {
+	for listen, wants := range map[string]map[string]int{
+		"127.0.0.1:0": {"127.0.0.1:1": 200, "localhost": 200, "[::1]:1": 200, "": 200, "evil.example": 421, "127.0.0.1.nip.io:1": 421, "127.1": 421},
+		"0.0.0.0:0":   {"kavach:8421": 200},
+	} {
+		handler := onlyHere(listen, (&ops{metrics: newMetrics()}).handler())
+		for host, want := range wants {
+			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/healthz", nil)
+			r.Host = host
+			if handler.ServeHTTP(w, r); w.Code != want {
+				t.Errorf("%s as %q: %d", listen, host, w.Code)
+			}
+		}
+	}
+}
