@@ -47,7 +47,7 @@ func viewClient(c authz.Client) clientView {
 }
 
 func (c *clientAddCmd) Run(w *world) error {
-	d, err := c.openRegistry(w)
+	d, err := c.makeRegistry(w)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ type holderNewCmd struct {
 }
 
 func (c *holderNewCmd) Run(w *world) error {
+	if c.Out == "-" { // standard output is for the public key
+		return usagef("name a file", "--out writes a private key, and not to standard output")
+	}
 	key, err := agent.GenerateKey()
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ func (c *migrateCmd) Run(w *world) error {
 	if err := c.resolve(); err != nil {
 		return err
 	}
-	d, err := c.open(w.ctx, w.logger(), w.now)
+	d, err := c.makeStore(w)
 	if err != nil {
 		return err
 	}

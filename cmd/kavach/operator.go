@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
+	"os"
+	"strings"
 
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/people"
+	"github.com/kavach-dev/kavach/store"
 )
 
 // roles a person can have.
@@ -19,18 +23,45 @@ func (w *world) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(w.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// openStore opens the database for a command.
+// openStore opens the database for a command. It makes none: a misspelt folder
+// is an error, not a deployment without anybody in it.
 func (p *placeFlags) openStore(w *world) (*deployment, error) {
+	if err := p.resolve(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(strings.TrimPrefix(p.DB, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
+		return nil, openError(p.DB, store.ErrNoDatabase)
+	}
+	return p.makeStore(w)
+}
+
+// makeStore is openStore for commands that may come before the first start of
+// the server.
+func (p *placeFlags) makeStore(w *world) (*deployment, error) {
 	return p.open(w.ctx, w.logger(), w.now)
 }
 
-// openRegistry opens the database with the registry of clients, resources and
-// agents. It needs no secret: it neither signs nor verifies tokens.
+// openRegistry is openStore with the registry of clients, resources and agents.
+// It needs no secret: it neither signs nor verifies tokens.
 func (p *placeFlags) openRegistry(w *world) (*deployment, error) {
 	d, err := p.openStore(w)
 	if err != nil {
 		return nil, err
 	}
+	return d.withRegistry(w)
+}
+
+// makeRegistry is makeStore with the registry.
+func (p *placeFlags) makeRegistry(w *world) (*deployment, error) {
+	d, err := p.makeStore(w)
+	if err != nil {
+		return nil, err
+	}
+	return d.withRegistry(w)
+}
+
+func (d *deployment) withRegistry(w *world) (*deployment, error) {
+	var err error
 	d.registry, err = authz.NewRegistry(authz.RegistryConfig{
 		Issuer: d.issuerOrDefault(), Store: d.store, Agents: d.store, Commit: d.log, Refusals: d.log, Now: w.now, Log: w.logger(),
 	})

@@ -69,7 +69,7 @@ func (c *resourceAddCmd) Run(w *world) error {
 	if (c.ID == "") == (c.From == "") {
 		return usagef("", "give the resource's URL or --from")
 	}
-	d, err := c.openRegistry(w)
+	d, err := c.makeRegistry(w)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (c *userAddCmd) Run(w *world) error {
 	if _, err := people.CanonicalName(c.Name); err != nil {
 		return usage(plain(err), "")
 	}
-	d, err := c.openStore(w)
+	d, err := c.makeStore(w)
 	if err != nil {
 		return err
 	}
