@@ -104,10 +104,15 @@ func (h *held) add(revs []Revocation, change audit.Change) {
 	if len(h.dead)+len(revs) > heldMax {
 		return // the caller was told 503 and may come again
 	}
+	fresh := false
 	for _, r := range revs {
-		h.dead[heldKey(r.Kind, r.Value)] = r.Until
+		key := heldKey(r.Kind, r.Value)
+		_, known := h.dead[key]
+		h.dead[key], fresh = r.Until, fresh || !known
 	}
-	h.waiting = append(h.waiting, change)
+	if fresh { // or callers that come again would fill the memory
+		h.waiting = append(h.waiting, change)
+	}
 }
 
 func (h *held) covers(q StandingQuery) bool {

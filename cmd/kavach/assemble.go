@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -71,7 +71,7 @@ func (m *Main) assemble(ctx context.Context) error {
 		Issuer: m.Issuer, Store: d.store, Registry: d.registry, Keys: d.keys, Agents: agents, People: persons,
 		Pages: pages, Commit: d.log, Refusals: d.log,
 		CodeTTL: c.CodeTTL, AccessTTL: c.AccessTTL, RefreshIdle: c.RefreshIdle, RefreshMax: c.RefreshMax,
-		RefreshReplay: c.RefreshReplay, Now: now, Log: m.Log,
+		RefreshReplay: cmp.Or(c.RefreshReplay, -1), Now: now, Log: m.Log, // "0s turns it off"
 	})
 	if err != nil {
 		return err
@@ -110,9 +110,15 @@ func (m *Main) assemble(ctx context.Context) error {
 	}
 	m.ops = &ops{metrics: newMetrics(), checks: []readyCheck{
 		{"database", d.store.Ping},
-		{"log", func(context.Context) error { return errors.Join(d.log.Status().Err, d.store.Room()) }},
+		{"log", func(context.Context) error {
+			if err := d.log.Status().Err; err != nil {
+				return err
+			}
+			return d.store.Room() // also while nobody writes
+		}},
 	}}
 	m.ops.metrics.watchLog(d.log.Status)
+	m.ops.metrics.watchHeld(d.registry.HeldRevocations)
 	return nil
 }
 

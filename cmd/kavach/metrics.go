@@ -84,6 +84,14 @@ func (m *metrics) watchLog(status func() audit.Status) {
 	count("kavach_audit_refusals_lost_total", "Refusals lost because the queue was full.", func(s audit.Status) uint64 { return s.RefusalsLost })
 }
 
+// watchHeld adds how many revocations this process alone enforces.
+func (m *metrics) watchHeld(held func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kavach_revocations_held",
+		Help: "Revocations that the database did not take: this process enforces them and tries again.",
+	}, func() float64 { return float64(held()) }))
+}
+
 // measure counts and times what next answers.
 func (m *metrics) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
