@@ -198,11 +198,7 @@ func entry(chain *delegation.Chain, action, result, resource string) audit.Entry
 		Sub: chain.Principal(), Grant: chain.GrantID(), Anc: chain.Ancestry(), Detail: map[string]any{"via": "api"},
 	}
 	for _, l := range chain.Links() {
-		p := audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, JKT: l.JKT}
-		if l.Confirmed {
-			p.Confirmed = l.ClientID
-		}
-		e.Chain = append(e.Chain, p)
+		e.Chain = append(e.Chain, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: l.Confirmed, JKT: l.JKT})
 	}
 	return e
 }

@@ -70,7 +70,7 @@ func (e Entry) checked() (Entry, error) {
 	e.Chain = slices.Clone(e.Chain)
 	for i, p := range e.Chain {
 		e.Chain[i] = Party{LID: clean(p.LID, maxID), JTI: clean(p.JTI, maxID), ClientID: clean(p.ClientID, maxID),
-			Confirmed: clean(p.Confirmed, maxID), JKT: clean(p.JKT, maxID)}
+			Confirmed: p.Confirmed, JKT: clean(p.JKT, maxID)}
 	}
 	e.Issued = slices.Clone(e.Issued)
 	for i, t := range e.Issued {

@@ -67,10 +67,12 @@ type Entry struct {
 
 // Party is one link of a chain as a record shows it.
 type Party struct {
-	LID       string
-	JTI       string
-	ClientID  string
-	Confirmed string
+	LID      string
+	JTI      string
+	ClientID string
+	// Confirmed says that ClientID is more than what the delegator asserts: we
+	// authenticated it, or a key card binds it to JKT (delegation.md §10).
+	Confirmed bool
 	JKT       string
 }
 

@@ -45,7 +45,7 @@ func entryOf(v jcs.Value) Entry {
 	e.Path, _ = v.Get("path").Strings()
 	for p := range v.Get("chain").All() {
 		e.Chain = append(e.Chain, Party{LID: p.Get("lid").Str(), JTI: p.Get("jti").Str(),
-			ClientID: p.Get("client_id").Str(), Confirmed: p.Get("confirmed").Str(), JKT: p.Get("jkt").Str()})
+			ClientID: p.Get("client_id").Str(), Confirmed: p.Get("confirmed").Bool(), JKT: p.Get("jkt").Str()})
 	}
 	for name, value := range v.Get("detail").Fields() {
 		switch name {

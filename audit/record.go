@@ -163,6 +163,10 @@ func members(pairs ...any) map[string]any {
 			if v == "" {
 				continue
 			}
+		case bool:
+			if !v {
+				continue
+			}
 		case int64:
 			if v == 0 {
 				continue

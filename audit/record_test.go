@@ -23,7 +23,7 @@ func full() audit.Entry {
 		Path: []string{"orchestrator", "code-reviewer"}, Agent: "code-reviewer", Sub: "orchestrator",
 		Action: "rs.comment", Resource: "https://git.example/pull/847", Result: audit.Denied, Reason: "scope_exceeded",
 		Chain: []audit.Party{{LID: "l1", JTI: "j1", ClientID: "orchestrator", JKT: "k1"},
-			{LID: "l2", JTI: "j2", Confirmed: "code-reviewer", JKT: "k2"}},
+			{LID: "l2", JTI: "j2", ClientID: "code-reviewer", Confirmed: true, JKT: "k2"}},
 		Grant:  "01890a5d-ac96-774b-bcce-b302099a8058",
 		Detail: map[string]any{"scopes": []string{"b", "a"}, "ttl": 60, "ok": true},
 		Issued: []audit.Issued{{LID: "l3", Expires: 1_700_000_060}}, Anc: []string{"l0"},
@@ -40,7 +40,7 @@ func TestRecordBytes(t *testing.T) {
 	}
 	r := seq.Next(d)
 	want := `{"action":"rs.comment","agent":"code-reviewer","by":"git-host",` +
-		`"chain":[{"client_id":"orchestrator","jkt":"k1","jti":"j1","lid":"l1"},{"confirmed":"code-reviewer","jkt":"k2","jti":"j2","lid":"l2"}],` +
+		`"chain":[{"client_id":"orchestrator","jkt":"k1","jti":"j1","lid":"l1"},{"client_id":"code-reviewer","confirmed":true,"jkt":"k2","jti":"j2","lid":"l2"}],` +
 		`"detail":{"anc":["l0"],"issued":[{"exp":1700000060,"lid":"l3"}],"ok":true,"scopes":["b","a"],"ttl":60},` +
 		`"evidence":"proof","grant":"01890a5d-ac96-774b-bcce-b302099a8058","id":"` + testID + `","log":"` + testLog + `",` +
 		`"observed":1700000000123,"path":["orchestrator","code-reviewer"],"prev":"` + audit.FirstPrev(testLog) + `",` +

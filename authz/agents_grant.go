@@ -52,7 +52,7 @@ func (a *Agents) Grant(ctx context.Context, by Actor, agentID string, spec Agent
 		g.ID, g.Created, g.Used = before.ID, before.Created, before.Used
 	}
 	entry := by.entry(audit.AgentGrant, found.ID, map[string]any{
-		"scopes": scopes, "max_depth": depth, "owner": found.Owner, "name": found.Name,
+		"scopes": scopes, "max_depth": depth, "owner": found.Owner,
 	})
 	entry.Grant = g.ID
 	err = a.cfg.Commit.Commit(ctx, audit.Change{

@@ -135,7 +135,7 @@ func refusedAs(what string, err error) error {
 
 func (a *Agents) registered(r Registration, made Agent, m agent.Manifest) audit.Entry {
 	detail := map[string]any{
-		"name": made.Name, "version": made.Version, "scopes": made.Scopes, "capabilities": made.Capabilities,
+		"version": made.Version, "scopes": made.Scopes, "capabilities": made.Capabilities,
 		"max_depth": made.MaxDepth, "owner": made.Owner, "manifest_expires": m.Expires.Unix(),
 	}
 	if r.Owner != "" {

@@ -115,7 +115,7 @@ func TestRegisterWithEnrolment(t *testing.T) {
 		t.Errorf("as a client: %+v %v", client, err)
 	}
 	e := at.records(audit.AgentRegister)
-	if len(e) != 1 || e[0].Agent != id || e[0].Sub != "usr_alice" || e[0].Resource != id || e[0].Detail["name"] != "reviewer" {
+	if len(e) != 1 || e[0].Agent != id || e[0].Sub != "usr_alice" || e[0].Resource != id || e[0].Detail["owner"] != "usr_alice" {
 		t.Errorf("records %+v", e)
 	}
 	if e := at.records(audit.AgentEnrol); len(e) != 1 || e[0].Agent != audit.Operator || e[0].Detail["owner"] != "usr_alice" || strings.Contains(e[0].Resource, token) {

@@ -58,8 +58,13 @@ func (s *Server) refuseRequest(w http.ResponseWriter, r *http.Request, req reque
 		})
 		return
 	}
-	s.cfg.Pages.SeeOther(w, s.respond(req.redirect, req.state, req.stateSent,
-		[2]string{"error", answer.Code}, [2]string{"error_description", describe(answer.Description)}))
+	location := s.respond(req.redirect, req.state, req.stateSent,
+		[2]string{"error", answer.Code}, [2]string{"error_description", describe(answer.Description)})
+	if r.Method == http.MethodPost {
+		s.continueTo(w, req.client, location, true)
+		return
+	}
+	s.cfg.Pages.SeeOther(w, location)
 }
 
 // refusePage tells the person what is wrong, without a way to the client.

@@ -155,7 +155,7 @@ func (g *Registry) AddClient(ctx context.Context, by Actor, n NewClient) (Client
 	err := g.cfg.Commit.Commit(ctx, audit.Change{
 		Effects: []audit.Effect{g.cfg.Store.InsertClient(c)},
 		Entries: []audit.Entry{by.entry(audit.ClientAdd, c.ID, map[string]any{
-			"name": c.Name, "method": string(c.Method), "grant_types": c.GrantTypes,
+			"method": string(c.Method), "grant_types": c.GrantTypes,
 			"scopes": c.Scopes[:min(len(c.Scopes), recordedScopes)], "scope_count": len(c.Scopes),
 		})},
 	})

@@ -125,15 +125,29 @@ func (v *view) approved() bool {
 	return true
 }
 
-// remembered is what was approved before, of what is asked or offered now.
+// remembered is what was approved before, of what is asked or offered now: of
+// the latter as much as one token can be for besides all that is asked.
 func (v *view) remembered() []pair {
 	var out []pair
-	for _, p := range slices.Concat(v.asked, v.handOn) {
+	for _, p := range v.asked {
 		if v.memory[p] {
 			out = append(out, p)
 		}
 	}
+	whole := slices.Clone(v.asked)
+	for _, p := range v.handOn {
+		if v.memory[p] && v.fits(append(slices.Clone(whole), p)) {
+			whole, out = append(whole, p), append(out, p)
+		}
+	}
 	return out
+}
+
+// fits reports whether one token can be for the permissions.
+func (v *view) fits(approved []pair) bool {
+	scopes, resources := v.granted(approved)
+	_, ok := v.cat.TokenAlg(resources)
+	return ok && len(resources) <= maxAudiences && carries(scopes, resources)
 }
 
 // approve issues the code for what was approved, and returns where the browser
@@ -144,7 +158,7 @@ func (s *Server) approve(ctx context.Context, v *view, approved []pair, effects 
 	if len(scopes) == 0 {
 		return "", errDenied("nothing was approved")
 	}
-	if _, ok := v.cat.TokenAlg(resources); !ok || len(resources) > maxAudiences {
+	if !v.fits(approved) {
 		return "", errTarget("these resources cannot stand in one token")
 	}
 	f := &flow{now: now, client: v.req.client, effects: effects, code: Code{

@@ -33,7 +33,6 @@ func (s *Server) Delegate(ctx context.Context, parent *delegation.Chain, ask del
 			s.unavailable(ctx, "delegation", err)
 			return delegation.Issued{}, oauthError(err)
 		}
-		entry.Result = audit.Denied
 		if err := s.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{entry}}); err != nil {
 			s.unavailable(ctx, "recording a refused delegation", err)
 			return delegation.Issued{}, oauthError(err)
@@ -205,23 +204,8 @@ func target(cat *Catalog, parent *delegation.Chain, standing Standing, ask *dele
 
 // delegateEntry is the record of a delegation, before it is decided.
 func delegateEntry(parent *delegation.Chain, ask delegation.Ask) audit.Entry {
-	e := audit.Entry{
-		Action: audit.Delegate, Agent: parent.ClientID(), Sub: parent.Principal(), Grant: parent.GrantID(),
-		Detail: map[string]any{"via": "mcp"},
-	}
-	for _, party := range parent.Parties() {
-		e.Path = append(e.Path, party.ID)
-		if party.Proved {
-			e.Agent = party.ID
-		}
-	}
-	for _, link := range parent.Links() {
-		p := audit.Party{LID: link.LID, JTI: link.JTI, ClientID: link.ClientID, JKT: link.JKT}
-		if link.Confirmed {
-			p.Confirmed = link.ClientID
-		}
-		e.Chain = append(e.Chain, p)
-	}
+	e := chainEntry(parent, audit.Delegate, audit.Denied)
+	e.Detail["via"] = "mcp"
 	// What the caller typed does not stand in the log; an agent's id does.
 	if agent.IsID(ask.Receiver) {
 		e.Detail["receiver"] = ask.Receiver

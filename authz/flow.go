@@ -29,6 +29,8 @@ type flow struct {
 	lid string
 	// effects are what the answer needs to be true.
 	effects []audit.Effect
+	// revocations are what the reuse of a code or a refresh token ends.
+	revocations []Revocation
 }
 
 // plan is an access token before it is signed.

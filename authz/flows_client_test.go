@@ -126,3 +126,25 @@ func TestStorageErrorsAre503(t *testing.T) {
 		t.Errorf("authorize: %d %s", page.status, page.location)
 	}
 }
+
+// "Parameters sent without a value MUST be treated as if they were omitted"
+// (RFC 6749 §3.2), and offline_access is accepted everywhere.
+func TestParametersThatSayNothing(t *testing.T) {
+	f := newFlows(t)
+	id, secret := f.client(authz.NewClient{Scopes: []string{"repo:read"}})
+	for name, change := range map[string]url.Values{
+		"an empty resource":      {"resource": {""}},
+		"empty ones":             {"resource": {"", git, ""}},
+		"an empty scope":         {"scope": {""}},
+		"offline_access":         {"scope": {"offline_access"}},
+		"offline_access besides": {"scope": {"repo:read offline_access"}},
+		"the same one twice":     {"scope": {"repo:read repo:read"}, "resource": {git, git}},
+		"an unknown parameter":   {"colour": {"blue"}},
+		"an audience":            {"audience": {"https://nowhere.example"}}, // of token exchange only
+	} {
+		change.Set("grant_type", "client_credentials")
+		if a := f.token(change, id, secret); a.status != http.StatusOK || a.str("scope") != "repo:read" {
+			t.Errorf("%s: %d %v", name, a.status, a.body)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -232,6 +233,40 @@ func TestHandingOnIsAskedUnticked(t *testing.T) {
 	a := f.token(f.redeem(client, f.code(b, client, p, nil), p, nil))
 	if a.str("scope") != "kavach:audit kavach:delegate kavach:verify repo:write" {
 		t.Errorf("again: %q", a.str("scope"))
+	}
+}
+
+// What was approved to be handed on is remembered for as much as one token can
+// be for: it never stands in the way of what is asked now.
+func TestRememberedHandOnLeavesRoomForWhatIsAsked(t *testing.T) {
+	f := newFlows(t)
+	b, client := f.signedIn("alice"), f.public()
+	var handOn, plain []string
+	for i := range 10 {
+		r := authz.Resource{ID: fmt.Sprintf("https://r%d.example", i), Aware: i < 7, Scopes: []authz.Scope{{Name: fmt.Sprintf("r%d:read", i)}}}
+		must(t, f.registry.AddResource(t.Context(), authz.Actor{Agent: "operator", Via: "cli"}, r))
+		if r.Aware {
+			handOn = append(handOn, r.Scopes[0].Name)
+		} else {
+			plain = append(plain, r.ID)
+		}
+	}
+	// Seven and our own are eight.
+	p := newProof()
+	a := f.token(f.redeem(client, f.code(b, client, p, url.Values{"scope": {"kavach:delegate"}}, handOn...), p, nil))
+	if n := len(f.chain(a.str("access_token")).Audience()); n != 8 {
+		t.Fatalf("%d audiences", n)
+	}
+	more := f.request(client, newProof(), url.Values{
+		"scope": {"kavach:delegate r7:read r8:read r9:read"}, "resource": append(plain, f.issuer+"/mcp"),
+	})
+	for _, when := range []string{"asked", "remembered"} {
+		p = newProof()
+		more.Set("code_challenge", p.challenge)
+		a = f.token(f.redeem(client, b.consent(more).Get("code"), p, nil))
+		if a.status != http.StatusOK || len(f.chain(a.str("access_token")).Audience()) != 8 || !strings.Contains(a.str("scope"), "r7:read r8:read r9:read") {
+			t.Errorf("%s: %d %v", when, a.status, a.body)
+		}
 	}
 }
 

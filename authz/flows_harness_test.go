@@ -46,7 +46,7 @@ type flows struct {
 	path     string
 	clock    *clock
 	store    *store.Store
-	log      *audit.Log
+	log      *gate
 	registry *authz.Registry
 	agents   *authz.Agents
 	people   *people.Server
@@ -76,7 +76,7 @@ func newFlows(t *testing.T) *flows {
 	var err error
 	f.store, err = store.Open(ctx, store.Config{DSN: "sqlite:" + f.path, Issuer: f.issuer, MinFree: -1})
 	must(t, err)
-	f.log = audit.NewLog(audit.Config{Store: f.store, Now: f.clock.now, Logger: quiet})
+	f.log = &gate{Log: audit.NewLog(audit.Config{Store: f.store, Now: f.clock.now, Logger: quiet})}
 	t.Cleanup(func() {
 		_ = f.log.Close(context.Background())
 		_ = f.store.Close()

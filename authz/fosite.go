@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -128,6 +129,12 @@ func (p *provider) issueCode(ctx context.Context, f *flow) (string, error) {
 // returns the members of the answer.
 func (p *provider) answerToken(ctx context.Context, r *http.Request, f *flow) (map[string]any, error) {
 	ctx = withFlow(ctx, f)
+	// fosite reads again what has been decided, not what was sent: to it
+	// offline_access is a scope, and audience a parameter.
+	form := maps.Clone(r.PostForm)
+	form["scope"], form["audience"] = []string{strings.Join(f.plan.scopes, " ")}, f.plan.resources
+	r = r.WithContext(ctx)
+	r.PostForm, r.Form = form, form
 	request, err := p.fosite.NewAccessRequest(ctx, r, &fosite.DefaultSession{Subject: f.plan.sub})
 	if err != nil {
 		return nil, errorFrom(err)

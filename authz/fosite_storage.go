@@ -173,8 +173,12 @@ func (st flowStorage) RevokeRefreshToken(ctx context.Context, requestID string) 
 }
 
 // RevokeAccessToken ends every token with the grant's id.
-func (st flowStorage) RevokeAccessToken(ctx context.Context, requestID string) error {
+func (flowStorage) RevokeAccessToken(ctx context.Context, requestID string) error {
 	f := flowFrom(ctx)
-	f.effects = append(f.effects, st.s.revokeGrantID(requestID, f.now))
+	// It may be forgotten when nothing issued from the grant can be alive
+	// (delegation.md §9).
+	f.revocations = append(f.revocations, Revocation{
+		Kind: RevokeGrant, Value: requestID, Until: f.now.Add(maxAccessTTL + time.Minute), At: f.now,
+	})
 	return nil
 }

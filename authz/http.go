@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -163,7 +164,10 @@ func ParseForm(w http.ResponseWriter, r *http.Request) error {
 		if len(values) > 1 && name != "resource" && name != "audience" {
 			return badRequest("invalid_request", "a parameter was sent twice")
 		}
-		if len(values) == 1 && values[0] == "" {
+		// RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if
+		// they were omitted".
+		form[name] = slices.DeleteFunc(values, func(v string) bool { return v == "" })
+		if len(form[name]) == 0 {
 			delete(form, name)
 		}
 	}

@@ -209,7 +209,7 @@ func (g *Registry) describeRefresh(ctx context.Context, caller Client, token str
 		entry.Reason = string(delegation.Expired)
 		return nil, entry, nil
 	}
-	standing, err := g.Standing(ctx, refreshStanding(grant, now))
+	standing, err := g.Standing(ctx, grantStanding(grant, now))
 	if err != nil {
 		return nil, entry, err
 	}
@@ -217,14 +217,19 @@ func (g *Registry) describeRefresh(ctx context.Context, caller Client, token str
 		entry.Reason = string(delegation.Revoked)
 		return nil, entry, nil
 	}
-	catalog, err := g.Catalog(ctx)
+	catalog, err := g.Catalog(ctx, grant.Scopes...)
 	if err != nil {
 		return nil, entry, err
+	}
+	scopes := standing.Held(catalog, grant.Scopes)
+	if len(scopes) == 0 { // a refresh would be refused
+		entry.Reason = "access_denied"
+		return nil, entry, nil
 	}
 	entry.Result = audit.Allowed
 	return introspection{
 		Active: true, Issuer: g.cfg.Issuer, Subject: grant.Sub, ClientID: refresh.ClientID,
-		Scope:   strings.Join(standing.Held(catalog, grant.Scopes), " "),
+		Scope:   strings.Join(scopes, " "),
 		Expires: refresh.Expires.Unix(), IssuedAt: refresh.Created.Unix(), Grant: grant.ID,
 	}, entry, nil
 }
@@ -234,8 +239,8 @@ func refreshLive(t RefreshToken, grant Grant, now time.Time) bool {
 	return t.Used.IsZero() && now.Before(t.Expires) && now.Before(t.FamilyEnd) && grant.Live(now)
 }
 
-// refreshStanding is what a refresh token stands on.
-func refreshStanding(grant Grant, now time.Time) StandingQuery {
+// grantStanding is what a code or a refresh token stands on.
+func grantStanding(grant Grant, now time.Time) StandingQuery {
 	return StandingQuery{
 		Principal: grant.Sub, Parties: []string{grant.ClientID}, Grants: []string{grant.ID}, Now: now,
 	}

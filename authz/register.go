@@ -125,7 +125,7 @@ func (g *Registry) commitRegistration(ctx context.Context, c Client, secret Secr
 		Entries: []audit.Entry{{
 			Action: audit.ClientRegister, Resource: c.ID, Result: audit.Allowed,
 			Detail: map[string]any{
-				"name": c.Name, "method": string(c.Method), "grant_types": c.GrantTypes, "redirect_hosts": hostsOf(c.RedirectURIs),
+				"method": string(c.Method), "grant_types": c.GrantTypes, "redirect_hosts": hostsOf(c.RedirectURIs),
 			},
 		}},
 	})

@@ -111,7 +111,7 @@ func (g *Registry) AddResource(ctx context.Context, by Actor, r Resource) error 
 	err = g.cfg.Commit.Commit(ctx, audit.Change{
 		Effects: g.cfg.Store.InsertResource(r),
 		Entries: []audit.Entry{by.entry(audit.ResourceAdd, r.ID, map[string]any{
-			"name": r.Name, "scopes": names, "scope_count": len(r.Scopes), "kavach_aware": r.Aware, "token_alg": r.TokenAlg, "introspector": r.Introspector,
+			"scopes": names, "scope_count": len(r.Scopes), "kavach_aware": r.Aware, "token_alg": r.TokenAlg, "introspector": r.Introspector,
 		})},
 	})
 	g.forgetCatalog()

@@ -141,7 +141,7 @@ func (g *Registry) planRefreshRevocation(ctx context.Context, caller Client, tok
 			if !refreshLive(refresh, grant, now) {
 				return true, nil
 			}
-			standing, err := g.Standing(ctx, refreshStanding(grant, now))
+			standing, err := g.Standing(ctx, grantStanding(grant, now))
 			return standing.Dead, err
 		})
 	}

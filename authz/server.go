@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -60,7 +61,7 @@ type Config struct {
 	// RefreshMax is how long a family lives. Zero: 90 d.
 	RefreshMax time.Duration
 	// RefreshReplay is how long a used refresh token may come again without
-	// ending its family. Zero: 30 s.
+	// ending its family. Zero: 30 s; negative: not at all.
 	RefreshReplay time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -94,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	setDuration(&cfg.AccessTTL, defaultAccessTTL)
 	setDuration(&cfg.RefreshIdle, defaultRefreshIdle)
 	setDuration(&cfg.RefreshMax, defaultRefreshMax)
-	setDuration(&cfg.RefreshReplay, defaultReplay)
+	cfg.RefreshReplay = cmp.Or(cfg.RefreshReplay, defaultReplay)
 	if cfg.AccessTTL > maxAccessTTL {
 		return nil, errors.New("authz: access tokens may live an hour at most: the revocation feed forgets after that")
 	}

@@ -242,11 +242,7 @@ func chainEntry(c *delegation.Chain, action, result string) audit.Entry {
 func auditChain(c *delegation.Chain) []audit.Party {
 	var chain []audit.Party
 	for _, l := range c.Links() {
-		p := audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, JKT: l.JKT}
-		if l.Confirmed {
-			p.Confirmed = "server"
-		}
-		chain = append(chain, p)
+		chain = append(chain, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: l.Confirmed, JKT: l.JKT})
 	}
 	return chain
 }

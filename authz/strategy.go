@@ -42,7 +42,10 @@ func (s *Server) planToken(f *flow, cat *Catalog, what ask) *Error {
 	f.plan.alg, f.plan.scopes, f.plan.resources = alg, what.scopes, what.resources
 	f.plan.expires = f.now.Truncate(time.Second).Add(s.cfg.AccessTTL)
 	if end := f.grant.Expires; !end.IsZero() && f.plan.expires.After(end) {
-		f.plan.expires = end
+		f.plan.expires = end.Truncate(time.Second)
+		if f.plan.expires.Unix() <= f.now.Unix() { // less than the shortest life there is
+			return errGrant("the authorization has ended")
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // errLost says that another request was faster.
@@ -128,7 +129,7 @@ func (s *Server) prepareCode(ctx context.Context, r *http.Request, f *flow) erro
 		Scopes: row.Scopes, Resources: row.Resources, MaxDepth: row.MaxDepth,
 		Created: f.now, Used: f.now, Expires: f.now.Add(s.cfg.RefreshMax),
 	}
-	standing, err := s.cfg.Registry.Standing(ctx, StandingQuery{Principal: row.Sub, Grants: []string{row.GrantID}, Now: f.now})
+	standing, err := s.cfg.Registry.Standing(ctx, grantStanding(f.grant, f.now))
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,11 @@ func (s *Server) prepareRefresh(ctx context.Context, r *http.Request, f *flow) e
 	f.refresh, f.grant = row, grant
 	f.plan.sub, f.plan.gid = grant.Sub, grant.ID
 	if !grant.Live(f.now) {
-		return errGrant("the authorization has ended")
+		ended := errGrant("the authorization has ended")
+		if grant.Revoked.IsZero() {
+			return ended
+		}
+		return reasoned{ended, string(delegation.Revoked)}
 	}
 	used := !row.Used.IsZero()
 	if row.ClientID != f.client.ID || used && f.now.Sub(row.Used) >= s.cfg.RefreshReplay {
@@ -202,9 +207,7 @@ func (s *Server) prepareRefresh(ctx context.Context, r *http.Request, f *flow) e
 	if !MatchRedirect(f.client, grant.RedirectURI) {
 		return errGrant("the client has changed since it was approved")
 	}
-	standing, err := s.cfg.Registry.Standing(ctx, StandingQuery{
-		Principal: grant.Sub, Parties: []string{f.client.ID}, Grants: []string{grant.ID}, Now: f.now,
-	})
+	standing, err := s.cfg.Registry.Standing(ctx, grantStanding(grant, f.now))
 	if err != nil {
 		return err
 	}
@@ -215,7 +218,7 @@ func (s *Server) prepareRefresh(ctx context.Context, r *http.Request, f *flow) e
 // and to what the person holds now.
 func (s *Server) prepareGranted(ctx context.Context, r *http.Request, f *flow, standing Standing) error {
 	if standing.Dead {
-		return reasoned{errGrant("the authorization has ended"), "revoked"}
+		return reasoned{errGrant("the authorization has ended"), string(delegation.Revoked)}
 	}
 	cat, err := s.cfg.Registry.Catalog(ctx, slices.Concat(f.grant.Scopes, f.grant.Resources)...)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // reasoned is a refusal whose record says more than its answer.
@@ -74,9 +75,9 @@ func path(sub, clientID string) []string {
 	return out
 }
 
-// refuseToken records a refusal and answers it. A refusal with effects (reuse
-// ends a family) narrows, so it does not wait for the log; the answer to the
-// caller is the same.
+// refuseToken records a refusal and answers it. One that ends something (reuse
+// ends a family) does not wait for the log, and this process holds to it if
+// nothing can be written (design D3).
 func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, err error) {
 	answer := oauthError(err)
 	if answer.Status >= http.StatusInternalServerError {
@@ -97,15 +98,17 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 	entry := s.refusalEntry(f, answer, reason)
 	// audit.md §1: a refusal with reason revoked or refresh_reuse is recorded
 	// whole, always.
-	if len(f.effects) == 0 && reason != "revoked" && (f.client.ID == "" || f.client.Public()) {
+	if len(f.revocations) == 0 && reason != string(delegation.Revoked) && (f.client.ID == "" || f.client.Public()) {
 		s.cfg.Refusals.Refuse(s.source(r), "/oauth/token", entry)
 		WriteError(w, answer)
 		return
 	}
-	err = s.cfg.Commit.Commit(r.Context(), audit.Change{
-		Effects: f.effects, Entries: []audit.Entry{entry}, Narrows: len(f.effects) > 0,
-	})
-	if err != nil && !errors.Is(err, audit.ErrUnrecorded) {
+	if len(f.revocations) > 0 {
+		_, err = s.cfg.Registry.narrow(r.Context(), f.revocations, f.effects, entry)
+	} else {
+		err = s.cfg.Registry.record(r.Context(), entry)
+	}
+	if err != nil {
 		err = fmt.Errorf("recording a refusal: %w", err)
 		s.unavailable(r.Context(), "token request", err)
 		WriteError(w, err)
@@ -125,12 +128,4 @@ func (s *Server) unavailable(ctx context.Context, what string, err error) {
 // source says where a request comes from, as refusals are counted by.
 func (s *Server) source(r *http.Request) string {
 	return addressKey(ClientAddress(r, s.cfg.Registry.cfg.TrustedProxies))
-}
-
-// revokeGrantID is the effect that ends every token with a grant's id. It may
-// be forgotten when nothing issued from it can be alive (delegation.md §9).
-func (s *Server) revokeGrantID(gid string, now time.Time) audit.Effect {
-	return s.cfg.Registry.cfg.Store.Revoke(Revocation{
-		Kind: RevokeGrant, Value: gid, Until: now.Add(maxAccessTTL + time.Minute), At: now,
-	})
 }

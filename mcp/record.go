@@ -18,11 +18,7 @@ func (s *Server) entry(c *call, action, result string) audit.Entry {
 		Grant: c.chain.GrantID(), Anc: c.chain.Ancestry(), Detail: map[string]any{"via": "mcp"},
 	}
 	for _, l := range c.chain.Links() {
-		p := audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, JKT: l.JKT}
-		if l.Confirmed {
-			p.Confirmed = l.ClientID
-		}
-		e.Chain = append(e.Chain, p)
+		e.Chain = append(e.Chain, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: l.Confirmed, JKT: l.JKT})
 	}
 	return e
 }
