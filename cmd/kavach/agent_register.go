@@ -125,9 +125,16 @@ func postJSON(ctx context.Context, address string, body any, want int) ([]byte, 
 		Description string `json:"error_description"`
 	}
 	if json.Unmarshal(answer, &refusal) != nil || refusal.Code == "" {
-		return nil, fmt.Errorf("%s answers with status %d", address, resp.StatusCode)
+		return nil, withHint(fmt.Errorf("%s answers with status %d", address, resp.StatusCode), "is --issuer the address of a kavach?")
 	}
-	return nil, errors.New(strings.TrimSuffix(refusal.Code+": "+refusal.Description, ": "))
+	err = errors.New(strings.TrimSuffix(refusal.Code+": "+refusal.Description, ": "))
+	switch {
+	case refusal.Code == "invalid_token":
+		return nil, withHint(err, "`kavach agent enrol` makes a new enrolment token")
+	case strings.Contains(refusal.Description, "aud is not"):
+		return nil, withHint(err, "spell --issuer as the server does: `kavach serve` says \"ready ISSUER\" when it starts")
+	}
+	return nil, err
 }
 
 // urlCause drops the 'Get "URL"' that the callers already say.

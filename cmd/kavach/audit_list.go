@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,11 +21,11 @@ type auditCmds struct {
 // auditListCmd asks the log (audit.md §4). The operator at the database sees
 // all of it.
 type auditListCmd struct {
-	Agent    string `placeholder:"ID" help:"Who acted."`
+	Agent    string `placeholder:"ID" help:"Who acted, by id."`
 	Action   string `placeholder:"VERB" help:"What was done, such as delegate or token.issue."`
 	Result   string `placeholder:"RESULT" help:"allowed, denied or failed."`
 	Resource string `placeholder:"ID" help:"What it was done to."`
-	Sub      string `placeholder:"ID" help:"On whose authority."`
+	Sub      string `placeholder:"ID" help:"On whose authority, by id."`
 	Grant    string `placeholder:"GID" help:"Under which grant."`
 	LID      string `name:"lid" placeholder:"LID" help:"Which token or link, in the chain, its ancestry or what was issued."`
 	Since    string `placeholder:"TIME" help:"Not before: RFC 3339, a date, or a span ago such as 2h."`
@@ -71,6 +72,9 @@ func (c *auditListCmd) Run(w *world) error {
 		Sub: c.Sub, Grant: c.Grant, LID: c.LID, Prefix: c.Prefix, Since: since, Until: until,
 		Ascending: c.Oldest, Limit: c.Limit, Cursor: c.Cursor,
 	})
+	if errors.Is(err, audit.ErrCursor) {
+		return usagef("take it, with the flags it came with, from the page before", "--cursor %q continues no page", c.Cursor)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the log: %w", plain(err))
 	}
@@ -86,6 +90,15 @@ func (c *auditListCmd) Run(w *world) error {
 	}
 	if err := w.table([]string{"SEQ", "TIME", "ACTION", "RESULT", "REASON", "PATH", "AGENT", "RESOURCE"}, rows); err != nil {
 		return err
+	}
+	if len(page.Entries) == 0 {
+		for _, asked := range []struct{ flag, value, list string }{
+			{"agent", c.Agent, "agent list` and `kavach client list"}, {"sub", c.Sub, "user list"},
+		} {
+			if asked.value != "" {
+				w.note("hint: --%s is an id: `kavach %s` show them", asked.flag, asked.list)
+			}
+		}
 	}
 	if page.Next != "" {
 		w.note("hint: there is more: --cursor %s", page.Next)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -35,16 +36,34 @@ var groups = []kong.Group{
 	{Key: "agent", Title: "Agent commands (talk to a server, with the agent's own key):"},
 }
 
-// newParser builds the kong parser for grammar. Every flag can also be set by
-// the environment variable KAVACH_<FLAG>.
+// newParser builds the kong parser for grammar. Flags that configure can also be
+// set by the environment variable KAVACH_<FLAG>.
 func newParser(grammar *cli, options ...kong.Option) (*kong.Kong, error) {
-	return kong.New(grammar, append([]kong.Option{
+	parser, err := kong.New(grammar, append([]kong.Option{
 		kong.Name("kavach"),
 		kong.Description("Kavach issues short-lived, narrowing authority to AI agents, and proves afterwards who did what with it."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups(groups),
-		kong.DefaultEnvars("KAVACH"),
+		kong.Resolvers(kong.ResolverFunc(fromEnvironment)),
+		kong.ValueFormatter(helpWithVariable),
 	}, options...)...)
+	if err != nil {
+		return nil, err
+	}
+	nameVariables(parser.Model.Node)
+	return parser, nil
+}
+
+// plainly puts what people try into the words the grammar has: `kavach help
+// COMMAND` and `kavach --version`.
+func plainly(args []string) []string {
+	switch {
+	case len(args) > 0 && args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case len(args) == 1 && args[0] == "--version":
+		return []string{"version"}
+	}
+	return args
 }
 
 // refuseSecretArguments stops a database password on the command line, where

@@ -42,7 +42,7 @@ func configurationPage(t *testing.T) string {
 
 <!-- Written by a test from the command line's own grammar: KAVACH_UPDATE=1 go test -run TestConfiguration ./cmd/kavach -->
 
-Everything is a flag or an environment variable; there is no configuration file. A flag wins over its variable. Secrets are read from files, a terminal or standard input (` + "`-`" + `), never from an argument.
+Everything is a flag; there is no configuration file. What configures can be an environment variable as well: all of ` + "`serve`" + `, and where a command works. What a command does, and to whom, is said on its command line. A flag wins over its variable, and an empty variable is not set. Secrets are read from files, a terminal or standard input (` + "`-`" + `), never from an argument.
 
 ## What tests may set
 
@@ -75,7 +75,11 @@ Everything is a flag or an environment variable; there is no configuration file.
 			if flag.Required {
 				def = "required"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", flag.Name, strings.Join(flag.Envs, "`, `"), def, cell(flag.Help))
+			variable := ""
+			if len(flag.Envs) > 0 {
+				variable = "`" + flag.Envs[0] + "`"
+			}
+			fmt.Fprintf(&b, "| `--%s` | %s | %s | %s |\n", flag.Name, variable, def, cell(flag.Help))
 		}
 	}
 	return b.String()

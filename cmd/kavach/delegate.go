@@ -115,7 +115,7 @@ func delegateHint(err error) string {
 	case delegation.NotNarrower, delegation.AudienceWidened:
 		return "a link can only narrow: `kavach token inspect` shows what the chain has"
 	case delegation.DepthInvalid:
-		return "the chain is sealed, or is a plain token: only its own server can hand it on"
+		return "the chain allows fewer levels, is sealed, or is a plain token, which only its own server can hand on"
 	case delegation.Expired:
 		return "get a new token, and derive from that"
 	case delegation.KeyReuse:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ type healthCmd struct {
 }
 
 func (c *healthCmd) Run(w *world) error {
+	if _, _, err := net.SplitHostPort(c.Ops); err != nil {
+		return usagef("write it like 127.0.0.1:8421", "--ops %q is not HOST:PORT", c.Ops)
+	}
 	client := &http.Client{Timeout: 3 * time.Second}
 	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "http://"+c.Ops+"/readyz", nil)
 	if err != nil {
@@ -34,7 +38,8 @@ func (c *healthCmd) Run(w *world) error {
 	}
 	var answer readiness
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("%s is not the operations listener of a kavach (status %d)", c.Ops, resp.StatusCode)
+		return withHint(fmt.Errorf("%s is not the operations listener of a kavach (status %d)", c.Ops, resp.StatusCode),
+			"its address is what `kavach serve` was given as --ops")
 	}
 	if c.JSON {
 		if err := w.printJSON(answer); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -45,7 +46,11 @@ func TestScripts(t *testing.T) {
 			"tamper":     cmdTamper,
 			"status":     cmdStatus,
 			"freeport": func(ts *testscript.TestScript, neg bool, args []string) {
-				ts.Setenv(args[0], freeAddress(ts))
+				address := freeAddress(ts)
+				_, port, err := net.SplitHostPort(address)
+				ts.Check(err)
+				ts.Setenv(args[0], address)
+				ts.Setenv(args[0]+"_PORT", port)
 			},
 		},
 	})
@@ -155,10 +160,8 @@ func startServer(ts *testscript.TestScript, args []string) *scriptServer {
 	full := append([]string{"serve", "--ops", ops}, args...)
 	s := &scriptServer{cmd: exec.Command(path, full...), stderr: &lockedBuffer{}, exited: make(chan error, 1)}
 	s.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "KAVACH_ISSUER", "KAVACH_DATA"} {
-		if value := ts.Getenv(name); value != "" {
-			s.cmd.Env = append(s.cmd.Env, name+"="+value)
-		}
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "KAVACH_ISSUER", "KAVACH_DATA", "KAVACH_LISTEN", "KAVACH_TLS_CERT", "KAVACH_TLS_KEY"} {
+		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	pipe, err := s.cmd.StderrPipe()
 	ts.Check(err)

@@ -73,7 +73,8 @@ func (p *placeFlags) openSecret(make bool) (secret authz.DeploymentSecret, made 
 	switch {
 	case err == nil:
 		if secret, err = authz.ParseDeploymentSecret(content); err != nil {
-			return secret, false, fmt.Errorf("reading the secret file %s: %w", p.SecretFile, err)
+			return secret, false, withHint(fmt.Errorf("reading the secret file %s: %w", p.SecretFile, plain(err)),
+				"`head -c 32 /dev/urandom` makes one for a new database; an old database needs its own")
 		}
 		return secret, false, nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -136,16 +137,26 @@ func (p *placeFlags) open(ctx context.Context, log *slog.Logger, clock func() ti
 
 // openError says what to do about a database that does not open.
 func openError(db string, err error) error {
-	err = fmt.Errorf("opening the database %s: %w", db, err)
+	opened := fmt.Errorf("opening the database %s: %w", db, plain(err))
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(opened, "run it as the user whose database it is")
 	case errors.Is(err, store.ErrNewerSchema):
-		return withHint(err, "use the kavach that wrote it, or a newer one")
+		return withHint(opened, "use the kavach that wrote it, or a newer one")
 	case errors.Is(err, store.ErrConfig):
-		return usage(err, "write --db sqlite:PATH")
+		return usage(opened, "write --db sqlite:PATH")
+	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "readonly database"):
+		return withHint(opened, "SQLite writes beside what it reads: copy it, with its -wal file, to a folder that you may write to")
+	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "not a kavach database"):
+		return withHint(opened, "name another with --data or --db")
 	case errors.Is(err, store.ErrNoDatabase):
-		return withHint(err, "name it with --data or --db; `kavach serve` or `kavach migrate` creates one")
+		hint := "name it with --data or --db; `kavach serve` or `kavach migrate` creates one"
+		if _, err := os.Stat(filepath.Join(defaultDevData, "kavach.db")); err == nil && !strings.Contains(db, defaultDevData) {
+			hint += "\n--dev names the one of `kavach serve --dev` in this folder"
+		}
+		return withHint(opened, hint)
 	}
-	return err
+	return opened
 }
 
 // closeTimeout bounds how long a command waits for its last records.

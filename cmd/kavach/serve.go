@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -177,7 +179,15 @@ type sweep struct {
 	run  func(context.Context) error
 }
 
-// listenError says what to do about an address that is taken.
+// listenError says what to do about an address that cannot be had.
 func listenError(flag, address string, err error) error {
-	return withHint(fmt.Errorf("listening on %s: %w", address, err), "is another kavach running? --"+flag+" takes another address")
+	hint := "--" + flag + " takes another address"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		hint = "is another kavach running? " + hint
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return withHint(fmt.Errorf("listening on %s: %w", address, err), hint)
 }
