@@ -13,8 +13,8 @@ RACE := ./audit/... ./authz/... ./guard/... ./mcp/... ./people/... ./store/...
 .PHONY: run build test check bench deps clean
 .DEFAULT_GOAL := build
 
-run:
-	go run ./cmd/kavach serve --dev
+run: build
+	bin/kavach serve --dev
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kavach ./cmd/kavach
@@ -23,9 +23,9 @@ test: deps
 	go test ./...
 	cd e2e && go test -timeout 20m ./...
 
-check:
+check: deps
 	@echo 'check: gofmt'
-	@unformatted=$$(git ls-files -z -- '*.go' | xargs -0 gofmt -l); \
+	@unformatted=$$(gofmt -l .); \
 		if [ -n "$$unformatted" ]; then echo "not gofmt'd:"; echo "$$unformatted"; exit 1; fi
 	@echo 'check: go mod tidy -diff'
 	go mod tidy -diff
@@ -48,21 +48,24 @@ bench:
 
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a
-# headless Chromium and the npm packages
-# of the real clients. Without apt (or without the right to use it) it says
-# what is missing; the tests that need it are then skipped, or fail when CI is
-# set.
+# headless Chromium and the npm packages of the real clients. What cannot be
+# installed (no apt, no right to use it, no such package) it names; the tests
+# that need it are then skipped, or fail when CI is set.
 deps:
 	@need=''; \
 	command -v curl >/dev/null || need="$$need curl"; \
 	command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
-	command -v chromium-headless-shell >/dev/null || need="$$need chromium-headless-shell"; \
+	command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		need="$$need chromium-headless-shell"; \
 	if [ -n "$$need" ]; then \
 		sudo=''; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
 		if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
 			echo "deps: installing$$need with apt"; \
-			$$sudo apt-get update -qq && \
-			DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$need >/dev/null; \
+			$$sudo apt-get update -qq; \
+			for one in $$need; do \
+				$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$one >/dev/null || \
+					echo "deps: please install $$one; the tests that need it are skipped until then"; \
+			done; \
 		else \
 			echo "deps: please install$$need; the tests that need it are skipped until then"; \
 		fi; \

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,16 @@ func TestCompose(t *testing.T) {
 	}
 	if len(service.Secrets) != 1 || project.Secrets[service.Secrets[0].Source].File == "" {
 		t.Errorf("secrets %+v, want one, from a file", service.Secrets)
+	}
+	// The engine copies the folder, and may not even be able to read the file.
+	ignored, err := os.ReadFile("../../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range project.Secrets {
+		if name := filepath.Base(s.File); !slices.Contains(strings.Fields(string(ignored)), name) {
+			t.Errorf("the build context holds %s: .dockerignore does not name it", name)
+		}
 	}
 	secretFile := service.Environment["KAVACH_SECRET_FILE"]
 	if secretFile == nil || *secretFile != "/run/secrets/"+service.Secrets[0].Source {

@@ -190,7 +190,7 @@ func freeLoopback(t *testing.T) string {
 // is ready.
 func startMakeRun(t *testing.T, dir, bin, public, ops string) {
 	t.Helper()
-	args, ok := strings.CutPrefix(makeRecipe(t, "run"), "go run ./cmd/kavach ")
+	args, ok := strings.CutPrefix(makeRecipe(t, "run"), "bin/kavach ")
 	if !ok {
 		t.Fatalf("`make run` does not run kavach: %s", makeRecipe(t, "run"))
 	}
