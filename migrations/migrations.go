@@ -12,7 +12,9 @@
 package migrations
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"io/fs"
 	"sort"
@@ -31,6 +33,9 @@ type Migration struct {
 	Name string
 	// Statements run in order in one transaction.
 	Statements []string
+	// Digest is the base64url SHA-256 of the statements. A database remembers
+	// it, so that a step which was edited after it ran is noticed.
+	Digest string
 }
 
 // For returns the steps for an adapter ("sqlite"), in order.
@@ -61,6 +66,8 @@ func load(fsys fs.FS, adapter string) ([]Migration, error) {
 		if own, err := fs.ReadFile(fsys, parts[0]+"."+adapter+".sql"); err == nil {
 			m.Statements = append(m.Statements, split(string(own), "\n;;\n")...)
 		}
+		sum := sha256.Sum256([]byte(strings.Join(m.Statements, ";\n")))
+		m.Digest = base64.RawURLEncoding.EncodeToString(sum[:])
 		out = append(out, m)
 	}
 	return out, nil

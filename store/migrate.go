@@ -33,7 +33,7 @@ func (w *writer) migrate(ctx context.Context, issuer string) error {
 	}
 	if err := w.transact(func() error {
 		_, err := w.exec(`CREATE TABLE IF NOT EXISTS migrations (
-			version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)`)
+			version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied BIGINT NOT NULL)`)
 		if err != nil {
 			return err
 		}
@@ -98,8 +98,8 @@ func (w *writer) transact(do func() error) error {
 
 // step runs one migration unless it was run.
 func (w *writer) step(m migrations.Migration) error {
-	hit, err := w.exec(`INSERT INTO migrations (version, name, applied) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-		m.Version, m.Name, time.Now().UnixMilli())
+	hit, err := w.exec(`INSERT INTO migrations (version, name, digest, applied) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		m.Version, m.Name, m.Digest, time.Now().UnixMilli())
 	if err != nil || hit == 0 {
 		return err
 	}
@@ -146,7 +146,7 @@ func (w *writer) seed(issuer string) error {
 
 // checkVersions refuses a database that a newer kavach has migrated.
 func (w *writer) checkVersions(steps []migrations.Migration) error {
-	rows, err := w.conn.QueryContext(context.Background(), `SELECT version, name FROM migrations ORDER BY version`)
+	rows, err := w.conn.QueryContext(context.Background(), `SELECT version, name, digest FROM migrations ORDER BY version`)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
-	rows, err := s.read.Query(ctx, `SELECT version, name FROM migrations ORDER BY version`)
+	rows, err := s.read.Query(ctx, `SELECT version, name, digest FROM migrations ORDER BY version`)
 	if err != nil {
 		return fmt.Errorf("%w: it is not a kavach database: %w", ErrNoDatabase, err)
 	}
@@ -176,18 +176,20 @@ type versionRows interface {
 
 func compareVersions(rows versionRows, steps []migrations.Migration) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	known := make(map[int]string, len(steps))
+	known := make(map[int]migrations.Migration, len(steps))
 	for _, s := range steps {
-		known[s.Version] = s.Name
+		known[s.Version] = s
 	}
 	for rows.Next() {
-		var version int
-		var name string
-		if err := rows.Scan(&version, &name); err != nil {
+		var applied migrations.Migration
+		if err := rows.Scan(&applied.Version, &applied.Name, &applied.Digest); err != nil {
 			return err
 		}
-		if known[version] != name {
-			return fmt.Errorf("%w: it has migration %04d_%s", ErrNewerSchema, version, name)
+		switch ours := known[applied.Version]; {
+		case ours.Name != applied.Name:
+			return fmt.Errorf("%w: it has migration %04d_%s", ErrNewerSchema, applied.Version, applied.Name)
+		case ours.Digest != applied.Digest:
+			return fmt.Errorf("%w: migration %04d_%s", ErrOtherSchema, applied.Version, applied.Name)
 		}
 	}
 	return rows.Err()

@@ -61,6 +61,9 @@ var (
 	// ErrNewerSchema: a newer kavach has migrated this database; this one must
 	// not touch it.
 	ErrNewerSchema = fmt.Errorf("%w: the database has a newer schema than this kavach knows", ErrStore)
+	// ErrOtherSchema: a step of the schema ran here in another form than this
+	// kavach has it, as between two builds before a release.
+	ErrOtherSchema = fmt.Errorf("%w: the database was made by another build of kavach, with another schema", ErrStore)
 	// ErrNoDatabase: asked to read a database that is not there.
 	ErrNoDatabase = fmt.Errorf("%w: no such database", ErrStore)
 )
