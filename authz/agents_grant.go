@@ -85,7 +85,7 @@ func (a *Agents) mayHold(ctx context.Context, by Actor, found Agent, scopes []st
 		case !known:
 			return invalid("no resource has the scope %q", name)
 		case scope.Holders.Nobody && by.Agent == audit.Operator:
-		case !catalog.Holds(owner, name):
+		case !catalog.holds(owner, name):
 			return invalid("the owner of %s does not hold %s", found.Name, name)
 		}
 	}

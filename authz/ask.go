@@ -105,7 +105,7 @@ func resolveAsk(cat *Catalog, scope string, resources []string) (ask, *Error) {
 	handsOn := slices.Contains(scopes, ScopeDelegate)
 	scopes = slices.DeleteFunc(scopes, func(s string) bool {
 		owners := cat.Owners(s)
-		return !cat.Belongs(s, asked) && !(handsOn && cat.Aware(owners))
+		return !cat.belongs(s, asked) && !(handsOn && cat.Aware(owners))
 	})
 	if len(scopes) == 0 {
 		return ask{}, errScope("none of the scopes belongs to the resource")
@@ -186,12 +186,12 @@ func foreign(cat *Catalog) func(id string) bool {
 func fit(cat *Catalog, scopes, resources []string) (ask, *Error) {
 	var out ask
 	for _, s := range scopes {
-		if cat.Belongs(s, resources) {
+		if cat.belongs(s, resources) {
 			out.scopes = append(out.scopes, s)
 		}
 	}
 	for _, r := range resources {
-		if slices.ContainsFunc(out.scopes, func(s string) bool { return cat.Belongs(s, []string{r}) }) {
+		if slices.ContainsFunc(out.scopes, func(s string) bool { return cat.belongs(s, []string{r}) }) {
 			out.resources = append(out.resources, r)
 		}
 	}

@@ -37,7 +37,8 @@ func (s *Server) refuseRequest(w http.ResponseWriter, r *http.Request, req reque
 	}
 	trusted := req.client.Kind == KindStatic || sub != "" && !req.prompts.none
 	if !trusted && sub != "" {
-		consents, err := s.cfg.Store.Consents(r.Context(), sub, req.client.ID, registeredRedirect(req.client, req.redirect))
+		registered, _ := registeredRedirect(req.client, req.redirect)
+		consents, err := s.cfg.Store.Consents(r.Context(), sub, req.client.ID, registered)
 		if err != nil {
 			s.refusePage(w, r, req.client, err)
 			return

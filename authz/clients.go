@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -260,52 +259,3 @@ func clientOf(a Agent, now time.Time) Client {
 // UseClient is the effect that keeps a registered client from being reaped: it
 // belongs into the Change that approves it or issues it a token.
 func (g *Registry) UseClient(id string) audit.Effect { return g.cfg.Store.UseClient(id, g.now()) }
-
-// cachedClient is Client with answers up to a second old, for endpoints that
-// authenticate clients on every call. Only clients that exist are kept.
-func (g *Registry) cachedClient(ctx context.Context, id string) (Client, error) {
-	now := g.now()
-	if c, ok := g.clients.get(id, now); ok {
-		return c, nil
-	}
-	c, err := g.Client(ctx, id)
-	if err == nil {
-		g.clients.put(c, now)
-	}
-	return c, err
-}
-
-const (
-	clientStale = time.Second
-	clientsKept = 1024
-)
-
-// clientCache is bounded in time and size.
-type clientCache struct {
-	mu   sync.Mutex // guards kept
-	kept map[string]cachedClient
-}
-
-type cachedClient struct {
-	client Client
-	read   time.Time
-}
-
-func (cc *clientCache) get(id string, now time.Time) (Client, bool) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	c, ok := cc.kept[id]
-	if age := now.Sub(c.read); !ok || age < 0 || age >= clientStale {
-		return Client{}, false
-	}
-	return c.client, true
-}
-
-func (cc *clientCache) put(c Client, now time.Time) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	if cc.kept == nil || len(cc.kept) >= clientsKept {
-		cc.kept = map[string]cachedClient{}
-	}
-	cc.kept[c.ID] = cachedClient{c, now}
-}

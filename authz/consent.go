@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
@@ -44,9 +45,9 @@ func (s *Server) view(ctx context.Context, req request, user people.User) (*view
 	if err != nil {
 		return nil, err
 	}
+	registered, _ := registeredRedirect(req.client, req.redirect) // it is one: trustRedirect, pending
 	v := &view{
-		req: req, user: user, cat: cat, memory: map[pair]bool{},
-		registered: registeredRedirect(req.client, req.redirect), print: fingerprint(req.client),
+		req: req, user: user, cat: cat, memory: map[pair]bool{}, registered: registered, print: fingerprint(req.client),
 	}
 	holder := Holder{ID: user.ID, Role: user.Role, Active: !user.Disabled}
 	held := cat.Held(holder, req.ask.scopes)
@@ -87,7 +88,7 @@ func (v *view) offer(holder Holder) []pair {
 		}
 		for _, scope := range r.Scopes {
 			p := pair{r.ID, scope.Name}
-			if v.cat.Holds(holder, scope.Name) && !slices.Contains(v.asked, p) {
+			if v.cat.holds(holder, scope.Name) && !slices.Contains(v.asked, p) {
 				out = append(out, p)
 			}
 		}
@@ -172,10 +173,7 @@ func (s *Server) approve(ctx context.Context, v *view, approved []pair, effects 
 		return "", err
 	}
 	for _, p := range approved {
-		f.effects = append(f.effects, s.cfg.Store.PutConsent(Consent{
-			Sub: v.user.ID, ClientID: v.req.client.ID, RedirectURI: v.registered,
-			Resource: p.resource, Scope: p.scope, Fingerprint: v.print, Granted: now,
-		}))
+		f.effects = append(f.effects, s.cfg.Store.PutConsent(v.consent(p, now)))
 	}
 	f.effects = append(f.effects, s.cfg.Registry.UseClient(v.req.client.ID))
 	entry := s.consentEntry(v, audit.ConsentGrant, audit.Allowed)
@@ -187,6 +185,14 @@ func (s *Server) approve(ctx context.Context, v *view, approved []pair, effects 
 		return "", err
 	}
 	return s.respond(v.req.redirect, v.req.state, v.req.stateSent, [2]string{"code", code}), nil
+}
+
+// consent is what is remembered of one permission.
+func (v *view) consent(p pair, granted time.Time) Consent {
+	return Consent{
+		Sub: v.user.ID, ClientID: v.req.client.ID, RedirectURI: v.registered,
+		Resource: p.resource, Scope: p.scope, Fingerprint: v.print, Granted: granted,
+	}
 }
 
 // granted is what a token of the approved permissions carries. What was only

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/templates"
@@ -52,16 +53,19 @@ func (s *Server) takeConsent(w http.ResponseWriter, r *http.Request) {
 func (s *Server) takeApproval(w http.ResponseWriter, r *http.Request, p Pending, v *view, transaction string, ticked []string) {
 	var approved []pair
 	effects := []audit.Effect{s.cfg.Store.DecidePending(p.ID, s.cfg.Now())}
-	if v.req.prompts.consent {
-		// Everything was shown again: what is not ticked now is not approved
-		// any more.
-		effects = append(effects, s.cfg.Store.DropConsents(v.user.ID, v.req.client.ID))
-	} else {
+	again := v.req.prompts.consent
+	if !again {
 		approved = v.remembered()
 	}
 	for _, offered := range slices.Concat(v.asked, v.handOn) {
-		if slices.Contains(ticked, offered.scope) && !slices.Contains(approved, offered) {
-			approved = append(approved, offered)
+		switch {
+		case slices.Contains(ticked, offered.scope):
+			if !slices.Contains(approved, offered) {
+				approved = append(approved, offered)
+			}
+		case again && v.memory[offered]:
+			// It was shown again: what is not ticked now is not approved any more.
+			effects = append(effects, s.cfg.Store.DropConsent(v.consent(offered, time.Time{})))
 		}
 	}
 	scopes, resources := v.granted(approved)

@@ -62,7 +62,7 @@ func (s *Server) delegate(ctx context.Context, parent *delegation.Chain, ask *de
 		return delegation.Draft{}, delegation.Issued{}, err
 	}
 	now := s.cfg.Now()
-	standing, err := s.cfg.Registry.StandingOf(ctx, parent)
+	standing, err := s.cfg.Registry.standingOf(ctx, parent)
 	if err != nil {
 		return fail(err)
 	}
@@ -185,7 +185,7 @@ func target(cat *Catalog, parent *delegation.Chain, standing Standing, ask *dele
 		audience = cat.Default(ask.Scopes)
 	}
 	for _, scope := range ask.Scopes {
-		if !cat.Belongs(scope, audience) {
+		if !cat.belongs(scope, audience) {
 			return errScope("scope " + scope + " does not belong to the audience")
 		}
 		// Said before what is left out is left out, or the refusal would be

@@ -202,9 +202,14 @@ func TestConsentIsRemembered(t *testing.T) {
 	// Shown again on request, what is unticked then is forgotten.
 	q = ask("kavach:verify agents:manage")
 	q.Set("prompt", "consent")
+	b.decide(b.ask(ask("kavach:audit")), "approve", "kavach:audit")
 	b.decide(b.ask(q), "approve", "kavach:verify")
 	if ticked, _ := b.ask(ask("kavach:verify agents:manage")).boxes(); !slices.Equal(ticked, []string{"agents:manage"}) {
 		t.Errorf("after unticking: %v", ticked)
+	}
+	// What was not shown then is remembered as it was.
+	if p := b.authorize(ask("kavach:verify kavach:audit")); p.status != http.StatusSeeOther {
+		t.Errorf("what was not shown: %d", p.status)
 	}
 }
 

@@ -62,7 +62,7 @@ const (
 	password = "correct horse battery staple"
 )
 
-func newFlows(t *testing.T) *flows {
+func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 	t.Helper()
 	ctx := context.Background()
 	f := &flows{t: t, browsers: map[string]*browser{}, clock: &clock{t: time.Now().Truncate(time.Second)}}
@@ -101,10 +101,14 @@ func newFlows(t *testing.T) *flows {
 		Now: f.clock.now, Logger: quiet,
 	})
 	must(t, err)
-	f.server, err = authz.New(authz.Config{
+	cfg := authz.Config{
 		Issuer: f.issuer, Store: f.store, Registry: f.registry, Keys: keys, Agents: f.agents, People: f.people,
 		Pages: pages, Commit: f.log, Refusals: f.log, Now: f.clock.now, Log: quiet,
-	})
+	}
+	for _, set := range change {
+		set(&cfg)
+	}
+	f.server, err = authz.New(cfg)
 	must(t, err)
 	mux := http.NewServeMux()
 	for _, p := range []string{"/.well-known/", "/oauth/", "/consent"} {

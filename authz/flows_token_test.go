@@ -214,6 +214,18 @@ func TestRefreshReuse(t *testing.T) {
 	}
 }
 
+// A replay window of less than nothing is none: the first use again ends the
+// family.
+func TestRefreshReplayCanBeTurnedOff(t *testing.T) {
+	f := newFlows(t, func(c *authz.Config) { c.RefreshReplay = -1 })
+	client, a := f.tokens(nil)
+	second := f.token(refreshForm(client, a.str("refresh_token"), nil))
+	f.wantError(f.token(refreshForm(client, a.str("refresh_token"), nil)), http.StatusBadRequest, "invalid_grant")
+	if f.alive(second.str("access_token")) || f.recorded("refresh_reuse") != 1 {
+		t.Error("the family lives")
+	}
+}
+
 func TestRefreshLimits(t *testing.T) {
 	f := newFlows(t)
 	const day = 24 * time.Hour

@@ -131,7 +131,7 @@ func (g *Registry) describe(ctx context.Context, caller Client, token string) (a
 		entry.Reason = "not_owner"
 		return nil, entry, nil
 	}
-	standing, err := g.StandingOf(ctx, chain)
+	standing, err := g.standingOf(ctx, chain)
 	if err != nil {
 		return nil, entry, err
 	}

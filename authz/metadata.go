@@ -15,14 +15,14 @@ func (g *Registry) newWellKnown() http.Handler {
 		Server:    func(context.Context) (wellknown.ServerMetadata, error) { return g.serverMetadata(), nil },
 		Resources: func(context.Context) ([]wellknown.ResourceMetadata, error) { return g.resourceMetadata(), nil },
 		Fallback:  g.cfg.Issuer + "/mcp",
-		Keys:      g.PublishedKeys,
+		Keys:      g.publishedKeys,
 		Logger:    g.cfg.Log,
 	})
 }
 
-// PublishedKeys are the keys of the JWKS document: those that sign access
+// publishedKeys are the keys of the JWKS document: those that sign access
 // tokens, never one that signs cookies, cursors or the log.
-func (g *Registry) PublishedKeys(ctx context.Context) ([]wellknown.Key, error) {
+func (g *Registry) publishedKeys(ctx context.Context) ([]wellknown.Key, error) {
 	if g.cfg.Keys == nil {
 		return nil, nil
 	}

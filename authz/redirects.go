@@ -61,24 +61,34 @@ func hostOnly(hostPort string) string {
 	return hostPort
 }
 
-// MatchRedirect says whether uri is one of the client's redirect URIs: byte for
-// byte, except that for http with host 127.0.0.1, [::1] or localhost any
-// decimal port from 1 to 65535 is accepted (§2; RFC 8252 §7.3).
+// MatchRedirect says whether uri is one of the client's redirect URIs.
 func MatchRedirect(c Client, uri string) bool {
-	if uri == "" {
-		return false
+	_, ok := registeredRedirect(c, uri)
+	return ok
+}
+
+// registeredRedirect finds the registered redirect URI that a requested one
+// stands for: byte for byte, except that for http with host 127.0.0.1, [::1] or
+// localhost any decimal port from 1 to 65535 is accepted (§2; RFC 8252 §7.3).
+func registeredRedirect(c Client, requested string) (registered string, ok bool) {
+	if requested == "" {
+		return "", false
 	}
-	if slices.Contains(c.RedirectURIs, uri) {
-		return true
+	if slices.Contains(c.RedirectURIs, requested) {
+		return requested, true
 	}
-	host, rest, ok := splitLoopback(uri)
+	host, rest, ok := splitLoopback(requested)
 	if !ok {
-		return false
+		return "", false
 	}
-	return slices.ContainsFunc(c.RedirectURIs, func(registered string) bool {
-		h, r, ok := splitLoopback(registered)
+	i := slices.IndexFunc(c.RedirectURIs, func(uri string) bool {
+		h, r, ok := splitLoopback(uri)
 		return ok && h == host && r == rest
 	})
+	if i < 0 {
+		return "", false
+	}
+	return c.RedirectURIs[i], true
 }
 
 // splitLoopback cuts http://HOST[:PORT]REST, HOST being one of the three
@@ -118,4 +128,51 @@ func isPort(text string) bool {
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && n > 0
+}
+
+// onlyLoopback reports whether every redirect URI of a client stays on the
+// computer of whoever opens it: then any program there can claim to be it.
+func onlyLoopback(c Client) bool {
+	for _, r := range c.RedirectURIs {
+		if _, _, ok := splitLoopback(r); !ok {
+			return false
+		}
+	}
+	return len(c.RedirectURIs) > 0
+}
+
+// redirectHost is what people are told about where the browser goes on to: the
+// host with its port, or the scheme of a private-use URI.
+func redirectHost(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	if u.Scheme == "http" || u.Scheme == "https" {
+		return u.Host
+	}
+	return u.Scheme + ":"
+}
+
+// reserved are the parameters that only we put into a redirect. A registered
+// URI that brings its own is answered without it: exactly one `iss` (RFC 9207).
+var reserved = map[string]bool{
+	"code": true, "state": true, "iss": true,
+	"error": true, "error_description": true, "error_uri": true,
+}
+
+// redirectTo appends parameters to a redirect URI and keeps its own query.
+func redirectTo(uri string, pairs ...[2]string) string {
+	base, query, _ := strings.Cut(uri, "?")
+	var parts []string
+	for part := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if clean, err := url.QueryUnescape(name); part != "" && err == nil && !reserved[clean] {
+			parts = append(parts, part)
+		}
+	}
+	for _, p := range pairs {
+		parts = append(parts, url.QueryEscape(p[0])+"="+url.QueryEscape(p[1]))
+	}
+	return base + "?" + strings.Join(parts, "&")
 }

@@ -57,7 +57,7 @@ type registered struct {
 
 // HandleRegister is POST /oauth/register (RFC 7591).
 func (g *Registry) HandleRegister(w http.ResponseWriter, r *http.Request) {
-	AllowCORS(http.HandlerFunc(g.serveRegister)).ServeHTTP(w, r)
+	allowCORS(http.HandlerFunc(g.serveRegister)).ServeHTTP(w, r)
 }
 
 func (g *Registry) serveRegister(w http.ResponseWriter, r *http.Request) {
@@ -279,21 +279,4 @@ func webPage(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && len(text) <= maxRedirect && (u.Scheme == "https" || u.Scheme == "http") &&
 		u.Hostname() != "" && u.User == nil
-}
-
-// resultOf is what the record of an error says: denied if we refused, failed
-// if we could not.
-func resultOf(err error) string {
-	if oauthError(err).Status >= http.StatusInternalServerError {
-		return audit.Failed
-	}
-	return audit.Denied
-}
-
-// logFailure tells the operator of failures that are ours. They hold no
-// secret: the store's errors name statements and ids.
-func (g *Registry) logFailure(ctx context.Context, doing string, err error) {
-	if oauthError(err).Status >= http.StatusInternalServerError {
-		g.cfg.Log.ErrorContext(ctx, doing+" failed", "error", err)
-	}
 }

@@ -20,7 +20,7 @@ var errForeign = badRequest("invalid_grant", "the token is not yours, nor below 
 // and what is below them: a refresh token with its whole grant, an access token
 // with everything derived from it.
 func (g *Registry) HandleRevoke(w http.ResponseWriter, r *http.Request) {
-	AllowCORS(http.HandlerFunc(g.serveRevoke)).ServeHTTP(w, r)
+	allowCORS(http.HandlerFunc(g.serveRevoke)).ServeHTTP(w, r)
 }
 
 func (g *Registry) serveRevoke(w http.ResponseWriter, r *http.Request) {

@@ -171,13 +171,13 @@ func (c *Catalog) Scope(name string) (Scope, bool) {
 // own, ISSUER/mcp first.
 func (c *Catalog) Owners(scope string) []string { return slices.Clone(c.owners[scope]) }
 
-// Belongs says whether a scope belongs to one of the resources.
-func (c *Catalog) Belongs(scope string, resources []string) bool {
+// belongs says whether a scope belongs to one of the resources.
+func (c *Catalog) belongs(scope string, resources []string) bool {
 	return slices.ContainsFunc(c.owners[scope], func(id string) bool { return slices.Contains(resources, id) })
 }
 
-// Holds says whether a person holds a scope now.
-func (c *Catalog) Holds(h Holder, scope string) bool {
+// holds says whether a person holds a scope now.
+func (c *Catalog) holds(h Holder, scope string) bool {
 	s, ok := c.scopes[scope]
 	if !ok || !h.Active || h.ID == "" || s.Holders.Nobody {
 		return false
@@ -192,7 +192,7 @@ func (c *Catalog) Holds(h Holder, scope string) bool {
 func (c *Catalog) Held(h Holder, scopes []string) []string {
 	held := []string{}
 	for _, s := range scopes {
-		if c.Holds(h, s) {
+		if c.holds(h, s) {
 			held = append(held, s)
 		}
 	}

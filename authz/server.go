@@ -126,7 +126,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/oauth/register", reg.HandleRegister)
 	mux.HandleFunc("/oauth/introspect", reg.HandleIntrospect)
 	mux.HandleFunc("/oauth/revoke", reg.HandleRevoke)
-	mux.Handle("/oauth/token", AllowCORS(http.HandlerFunc(s.serveToken)))
+	mux.Handle("/oauth/token", allowCORS(http.HandlerFunc(s.serveToken)))
 	mux.HandleFunc("/oauth/authorize", s.serveAuthorize)
 	mux.Handle("/consent", s.cfg.People.Protect(http.HandlerFunc(s.serveConsent)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

@@ -59,8 +59,8 @@ type FlowStore interface {
 
 	// PutConsent remembers one approved scope.
 	PutConsent(c Consent) audit.Effect
-	// DropConsents forgets what a person approved for a client.
-	DropConsents(sub, clientID string) audit.Effect
+	// DropConsent forgets one approved scope, if it is remembered.
+	DropConsent(c Consent) audit.Effect
 
 	// ReapFlows removes pending requests, codes and refresh tokens that can no
 	// longer decide anything.

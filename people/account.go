@@ -70,7 +70,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) {
 	switch r.PostForm.Get("action") {
 	case "end":
 		id := r.PostForm.Get("session")
-		if !LocalPath("/"+id) || len(id) > 64 {
+		if !localPath("/"+id) || len(id) > 64 {
 			s.pages.Render(w, http.StatusBadRequest, templates.Error{Link: "/account", LinkText: "Go to your account"})
 			return
 		}

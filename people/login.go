@@ -33,7 +33,7 @@ func loginURL(returnTo, hint, again string) string {
 
 // onward is where a login goes on to.
 func onward(returnTo string) string {
-	if LocalPath(returnTo) {
+	if localPath(returnTo) {
 		return returnTo
 	}
 	return "/account"
@@ -42,7 +42,7 @@ func onward(returnTo string) string {
 func (s *Server) showLogin(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	page := templates.Login{Name: q.Get("login_hint"), Dev: s.dev}
-	if LocalPath(q.Get("return")) {
+	if localPath(q.Get("return")) {
 		page.Return = q.Get("return")
 	}
 	if len(page.Name) > 256 {
@@ -132,7 +132,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	page := templates.Login{Name: r.PostForm.Get("username"), Problem: "Name or password is not right.", Dev: s.dev}
-	if LocalPath(r.PostForm.Get("return")) {
+	if localPath(r.PostForm.Get("return")) {
 		page.Return = r.PostForm.Get("return")
 	}
 	if len(page.Name) > 256 {

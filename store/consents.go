@@ -42,7 +42,9 @@ func (s *Store) PutConsent(c authz.Consent) audit.Effect {
 		c.Sub, c.ClientID, c.RedirectURI, c.Resource, c.Scope, c.Fingerprint, c.Granted.UnixMilli())
 }
 
-// DropConsents forgets what a person approved for a client.
-func (s *Store) DropConsents(sub, clientID string) audit.Effect {
-	return effect(-1, `DELETE FROM consents WHERE sub = $1 AND client_id = $2`, sub, clientID)
+// DropConsent forgets one approved scope, if it is remembered.
+func (s *Store) DropConsent(c authz.Consent) audit.Effect {
+	return effect(-1, `DELETE FROM consents
+		WHERE sub = $1 AND client_id = $2 AND redirect_uri = $3 AND resource = $4 AND scope = $5`,
+		c.Sub, c.ClientID, c.RedirectURI, c.Resource, c.Scope)
 }

@@ -1,0 +1,128 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kavach-dev/kavach/audit"
+)
+
+// heldMax bounds what is remembered while the database does not take it.
+const heldMax = 4096
+
+// held keeps revocations that could not be committed at all. This process
+// enforces them at once (design D3); the next sweep tries to commit them.
+type held struct {
+	mu      sync.Mutex // guards what follows
+	dead    map[string]time.Time
+	waiting []audit.Change
+}
+
+func heldKey(kind RevocationKind, value string) string { return string(kind) + " " + value }
+
+func (h *held) add(revs []Revocation, change audit.Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dead == nil {
+		h.dead = map[string]time.Time{}
+	}
+	if len(h.dead)+len(revs) > heldMax {
+		return // the caller was told 503 and may come again
+	}
+	fresh := false
+	for _, r := range revs {
+		key := heldKey(r.Kind, r.Value)
+		_, known := h.dead[key]
+		h.dead[key], fresh = r.Until, fresh || !known
+	}
+	if fresh { // or callers that come again would fill the memory
+		h.waiting = append(h.waiting, change)
+	}
+}
+
+func (h *held) covers(q StandingQuery) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.dead) == 0 {
+		return false
+	}
+	for kind, lists := range map[RevocationKind][][]string{
+		RevokeGrant:  {q.Grants},
+		RevokeLink:   {q.Links, q.Ancestors},
+		RevokeKey:    {q.Keys, q.Ancestors},
+		RevokeClient: {{q.Principal}, q.Parties, q.Labels},
+	} {
+		for _, list := range lists {
+			for _, value := range list {
+				if until, ok := h.dead[heldKey(kind, value)]; ok && (until.IsZero() || q.Now.Before(until)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (h *held) expire(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, until := range h.dead {
+		if !until.IsZero() && now.After(until) {
+			delete(h.dead, key)
+		}
+	}
+}
+
+// narrow commits revocations. recorded is false if only the log refused. If
+// nothing could be committed it returns the error, and this process enforces
+// the revocations from now on.
+func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
+	change := audit.Change{Entries: entries, Narrows: true}
+	for _, r := range revs {
+		change.Effects = append(change.Effects, g.cfg.Store.Revoke(r))
+	}
+	change.Effects = append(change.Effects, more...)
+	err = g.cfg.Commit.Commit(ctx, change)
+	if errors.Is(err, audit.ErrInvalid) {
+		change.Entries = slim(entries)
+		err = g.cfg.Commit.Commit(ctx, change)
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, audit.ErrUnrecorded):
+		return false, nil
+	}
+	g.held.add(revs, change)
+	return false, fmt.Errorf("revoking: %w", err)
+}
+
+// commitHeld tries again what could not be committed. What is committed stays
+// enforced from memory until it expires, which harms nobody.
+func (g *Registry) commitHeld(ctx context.Context) error {
+	g.held.mu.Lock()
+	waiting := g.held.waiting
+	g.held.waiting = nil
+	g.held.mu.Unlock()
+	for i, change := range waiting {
+		err := g.cfg.Commit.Commit(ctx, change)
+		if err != nil && !errors.Is(err, audit.ErrUnrecorded) {
+			g.held.mu.Lock()
+			g.held.waiting = append(waiting[i:], g.held.waiting...)
+			g.held.mu.Unlock()
+			return fmt.Errorf("revoking: %w", err)
+		}
+	}
+	return nil
+}
+
+// HeldRevocations is how many revocations wait in memory because the database
+// did not take them.
+func (g *Registry) HeldRevocations() int {
+	g.held.mu.Lock()
+	defer g.held.mu.Unlock()
+	return len(g.held.waiting)
+}
