@@ -41,7 +41,7 @@ type clientView struct {
 
 func viewClient(c authz.Client) clientView {
 	return clientView{
-		ID: c.ID, Name: c.Name, Kind: string(c.Kind), Method: string(c.Method), GrantTypes: c.GrantTypes,
+		ID: c.ID, Name: c.Name, Kind: string(c.Kind), Method: string(c.Method), GrantTypes: append([]string{}, c.GrantTypes...),
 		RedirectURIs: c.RedirectURIs, Scope: strings.Join(c.Scopes, " "), Disabled: c.Disabled, Created: when(c.Created),
 	}
 }
@@ -61,6 +61,9 @@ func (c *clientAddCmd) Run(w *world) error {
 	}
 	view := viewClient(client)
 	view.Secret = secret.Reveal()
+	if len(client.GrantTypes) == 0 {
+		w.note("hint: it can introspect, and get no token: --redirect-uri or --scope give it a grant")
+	}
 	if c.JSON {
 		return w.printJSON(view)
 	}
@@ -120,5 +123,5 @@ func operatorError(err error) error {
 	if errors.As(err, &oauth) && oauth.Description != "" {
 		return errors.New(oauth.Description)
 	}
-	return err
+	return &plainError{err: err, text: strings.NewReplacer("authz: invalid: ", "", "authz: ", "").Replace(err.Error())}
 }

@@ -61,6 +61,12 @@ func (p *placeFlags) makeRegistry(w *world) (*deployment, error) {
 }
 
 func (d *deployment) withRegistry(w *world) (*deployment, error) {
+	// The log is named after the issuer that the database was made for. Kavach's
+	// own resources are named after the issuer too, so a guess must not pass.
+	made, _, _ := strings.Cut(d.store.LogID(), "/audit/")
+	if d.Issuer == "" && made != hostOf(d.issuerOrDefault()) {
+		w.note("hint: this is the database of %s, not of %s: give the --issuer that `kavach serve` has", oneLine(made), d.issuerOrDefault())
+	}
 	var err error
 	d.registry, err = authz.NewRegistry(authz.RegistryConfig{
 		Issuer: d.issuerOrDefault(), Store: d.store, Agents: d.store, Commit: d.log, Refusals: d.log, Now: w.now, Log: w.logger(),

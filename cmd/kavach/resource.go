@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -237,7 +238,11 @@ func (c *resourceRemoveCmd) Run(w *world) error {
 		return err
 	}
 	defer d.close()
-	if err := d.registry.RemoveResource(w.ctx, byOperator, c.ID); err != nil {
+	err = d.registry.RemoveResource(w.ctx, byOperator, c.ID)
+	if errors.Is(err, authz.ErrNotFound) {
+		return withHint(fmt.Errorf("no resource %s", c.ID), "`kavach resource list` shows them")
+	}
+	if err != nil {
 		return fmt.Errorf("removing resource %s: %w", c.ID, operatorError(err))
 	}
 	w.note("removed %s", oneLine(c.ID))
