@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,7 +74,7 @@ func (c *serveCmd) check() error {
 	if c.Issuer == "" && !loopbackListen(c.Listen) {
 		return usagef("write --issuer https://auth.example.com", "--listen %s can be reached from elsewhere, so clients need to know by which --issuer", c.Listen)
 	}
-	if c.Issuer == "" && c.TLSCert != "" {
+	if c.TLSCert != "" && !strings.HasPrefix(c.Issuer, "https://") {
 		return usagef("write --issuer https://HOST", "--tls-cert needs an --issuer that is https")
 	}
 	for flag, ttl := range map[string]time.Duration{
