@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -426,5 +427,33 @@ func TestGrantRefuses(t *testing.T) {
 	at.log.fail(audit.ErrUnavailable)
 	if _, err := at.agents.Grant(ctx, cli, wide.ID, authz.AgentGrant{Scopes: []string{"kavach:verify"}}); !errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("granted without a record: %v", err)
+	}
+}
+
+// The largest manifest there is, and a grant of all of it, fit into a record.
+func TestTheLargestManifestFitsIntoARecord(t *testing.T) {
+	at := newAgents(t)
+	for size := 124; ; size -= 4 {
+		r := authz.Resource{ID: "https://large.example", Name: "Large"}
+		for i := range 64 {
+			r.Scopes = append(r.Scopes, authz.Scope{Name: fmt.Sprintf("s%02d:%s", i, strings.Repeat("x", size-4)), Description: "Read"})
+		}
+		key, err := agent.GenerateKey()
+		must(t, err)
+		m := agent.Manifest{
+			Name: "large", Version: "1.0.0", Purpose: "p", Capabilities: []string{agent.CapabilityDelegate}, MaxDepth: 2,
+			IssuedAt: at.clock.now(), Expires: at.clock.now().Add(24 * time.Hour),
+		}
+		for _, s := range r.Scopes {
+			m.Scopes = append(m.Scopes, s.Name)
+		}
+		if _, err := agent.SignManifest(m, key); err != nil {
+			continue // larger than a manifest may be
+		}
+		must(t, at.AddResource(context.Background(), cli, r))
+		a := at.owned("usr_alice", "large", func(change *agent.Manifest) { change.Scopes, change.Purpose = m.Scopes, m.Purpose })
+		_, err = at.agents.Grant(context.Background(), cli, a.ID, authz.AgentGrant{Scopes: m.Scopes})
+		must(t, err)
+		return
 	}
 }

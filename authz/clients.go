@@ -171,6 +171,9 @@ func (g *Registry) checkStatic(ctx context.Context, c Client) error {
 	if !clientID.MatchString(c.ID) || strings.HasPrefix(c.ID, userPrefix) {
 		return invalid("a client id is 1 to 42 characters from A-Z a-z 0-9 . _ -, begins with a letter or digit and not with %s", userPrefix)
 	}
+	if c.ID == audit.Operator || c.ID == audit.ByServer {
+		return invalid("the id %q would stand in the log for somebody else", c.ID)
+	}
 	if err := checkName(c.Name, "a client"); err != nil {
 		return err
 	}

@@ -264,6 +264,8 @@ func TestStaticClientsThatAreRefused(t *testing.T) {
 		"no name":                    {authz.NewClient{RedirectURIs: good}, authz.ErrInvalid},
 		"an agent's id":              {authz.NewClient{ID: strings.Repeat("a", 43), Name: "x"}, authz.ErrInvalid},
 		"a person's id":              {authz.NewClient{ID: "usr_x", Name: "x"}, authz.ErrInvalid},
+		"the operator's id":          {authz.NewClient{ID: "operator", Name: "x", RedirectURIs: good}, authz.ErrInvalid},
+		"the server's id":            {authz.NewClient{ID: "server", Name: "x", RedirectURIs: good}, authz.ErrInvalid},
 		"a URL as id":                {authz.NewClient{ID: "https://c.example/", Name: "x"}, authz.ErrInvalid},
 		"unknown scope":              {authz.NewClient{Name: "x", Scopes: []string{"nothing"}}, authz.ErrInvalid},
 		"unknown method":             {authz.NewClient{Name: "x", Method: "private_key_jwt"}, authz.ErrInvalid},
