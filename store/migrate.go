@@ -148,9 +148,18 @@ func (w *writer) seed(issuer string) error {
 func (w *writer) checkVersions(steps []migrations.Migration) error {
 	rows, err := w.conn.QueryContext(context.Background(), `SELECT version, name, digest FROM migrations ORDER BY version`)
 	if err != nil {
-		return err
+		return undated(err)
 	}
 	return compareVersions(rows, steps)
+}
+
+// undated is the error of a database older than the digests of its steps:
+// nobody can say what ran there.
+func undated(err error) error {
+	if strings.Contains(err.Error(), "no such column: digest") {
+		return fmt.Errorf("%w: %w", ErrOtherSchema, err)
+	}
+	return err
 }
 
 // checkSchema is checkVersions for a database that is only read: it must have
@@ -162,6 +171,9 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	}
 	rows, err := s.read.Query(ctx, `SELECT version, name, digest FROM migrations ORDER BY version`)
 	if err != nil {
+		if err = undated(err); errors.Is(err, ErrOtherSchema) {
+			return err
+		}
 		return fmt.Errorf("%w: it is not a kavach database: %w", ErrNoDatabase, err)
 	}
 	return compareVersions(rows, steps)

@@ -55,6 +55,7 @@ func TestLogIDIsKept(t *testing.T) {
 func TestSchemaOfAnotherBuild(t *testing.T) {
 	for change, want := range map[string]error{
 		`INSERT INTO migrations (version, name, digest, applied) VALUES (9999, 'future', 'x', 1)`: ErrNewerSchema,
+		`ALTER TABLE migrations DROP COLUMN digest`:                                               ErrOtherSchema,
 		`UPDATE migrations SET digest = 'x' WHERE version = 1`:                                    ErrOtherSchema,
 	} {
 		_, path := openTest(t)
