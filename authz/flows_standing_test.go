@@ -172,7 +172,7 @@ func TestReuseIsEnforcedFromMemory(t *testing.T) {
 
 	// When only the log refuses, the end stands without its record.
 	client, a = f.tokens(nil)
-	second = f.token(refreshForm(client, a.str("refresh_token"), nil))
+	f.token(refreshForm(client, a.str("refresh_token"), nil))
 	f.clock.advance(30 * time.Second)
 	f.log.fail(audit.ErrUnrecorded)
 	f.wantError(f.token(refreshForm(client, a.str("refresh_token"), nil)), http.StatusBadRequest, "invalid_grant")
