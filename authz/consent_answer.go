@@ -32,7 +32,7 @@ func (s *Server) takeConsent(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if shown := form.Get("person"); shown != "" && shown != v.user.ID {
+	if form.Get("person") != v.user.ID {
 		// In another tab somebody else signed in: what one person was shown is
 		// not approved by the other.
 		s.cfg.Pages.Render(w, http.StatusForbidden, s.consentPage(v, transaction, "Somebody else signed in here meanwhile. Look again before you decide."))

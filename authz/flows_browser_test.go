@@ -134,6 +134,7 @@ func (f *flows) request(client string, p proof, change url.Values) url.Values {
 }
 
 var (
+	personField      = regexp.MustCompile(`name="person" value="([^"]+)"`)
 	transactionField = regexp.MustCompile(`name="transaction" value="([^"]+)"`)
 	scopeField       = regexp.MustCompile(`<input[^>]*name="scope"[^>]*>`)
 	valueAttribute   = regexp.MustCompile(`value="([^"]+)"`)
@@ -168,6 +169,16 @@ func (p page) transaction(t *testing.T) string {
 	return m[1]
 }
 
+// person is whom the consent page was shown to.
+func (p page) person(t *testing.T) string {
+	t.Helper()
+	m := personField.FindStringSubmatch(p.body)
+	if m == nil {
+		t.Fatalf("no consent page: %d %s\n%s", p.status, p.location, p.text())
+	}
+	return m[1]
+}
+
 // authorize opens an authorization request and walks to the consent page, or
 // to the client if there is none.
 func (b *browser) authorize(q url.Values) page {
@@ -182,7 +193,7 @@ func (b *browser) authorize(q url.Values) page {
 // decide answers a consent page, and returns where the page navigates to.
 func (b *browser) decide(p page, decision string, scopes ...string) page {
 	b.f.t.Helper()
-	answer := b.post("/consent", url.Values{"transaction": {p.transaction(b.f.t)}, "decision": {decision}, "scope": scopes})
+	answer := b.post("/consent", url.Values{"transaction": {p.transaction(b.f.t)}, "person": {p.person(b.f.t)}, "decision": {decision}, "scope": scopes})
 	if m := navigateLink.FindStringSubmatch(answer.body); answer.status == http.StatusOK && m != nil {
 		answer.location = html.UnescapeString(m[1])
 	}

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +30,7 @@ func TestConsentIsOfOneBrowserAndOnce(t *testing.T) {
 	f.user("mallory", "member")
 	client, alice := f.public(), f.signedIn("alice")
 	form := func(p page) url.Values {
-		return url.Values{"transaction": {p.transaction(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}
+		return url.Values{"transaction": {p.transaction(t)}, "person": {p.person(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}
 	}
 	refused := func(name string, p page) {
 		t.Helper()
@@ -59,7 +58,7 @@ func TestConsentIsOfOneBrowserAndOnce(t *testing.T) {
 			t.Errorf("%s: CORS", name)
 		}
 	}
-	if p := alice.post("/consent", url.Values{"transaction": {page.transaction(t)}}); p.status != http.StatusBadRequest || p.transaction(t) != page.transaction(t) {
+	if p := alice.post("/consent", url.Values{"transaction": {page.transaction(t)}, "person": {page.person(t)}}); p.status != http.StatusBadRequest || p.transaction(t) != page.transaction(t) {
 		t.Errorf("no decision: %d", p.status)
 	}
 
@@ -82,14 +81,13 @@ func TestConsentIsOfThePersonWhoWasAsked(t *testing.T) {
 	f.user("mallory", "operator")
 	b, client := f.signedIn("alice"), f.public()
 	asked := b.ask(f.request(client, newProof(), nil))
-	field := regexp.MustCompile(`name="person" value="([^"]+)"`)
-	form := url.Values{"transaction": {asked.transaction(t)}, "person": {field.FindStringSubmatch(asked.body)[1]}, "decision": {"approve"}, "scope": {"kavach:verify"}}
+	form := url.Values{"transaction": {asked.transaction(t)}, "person": {asked.person(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}
 	b.login("mallory", "/account")
 	again := b.post("/consent", form)
 	if again.status != http.StatusForbidden || strings.Contains(again.body, "code=") || !strings.Contains(again.text(), "Somebody else signed in") {
 		t.Fatalf("%d %s", again.status, again.text())
 	}
-	form.Set("person", field.FindStringSubmatch(again.body)[1])
+	form.Set("person", again.person(t))
 	if got := b.post("/consent", form); got.status != http.StatusOK || !strings.Contains(got.body, "code=") {
 		t.Errorf("asked anew: %d %s", got.status, got.text())
 	}
@@ -122,7 +120,7 @@ func TestConsentFormCannotBeWidened(t *testing.T) {
 	client, p, b := f.public(), newProof(), f.signedIn("alice")
 	page := b.ask(f.request(client, p, url.Values{"scope": {"kavach:verify"}}))
 	answer := b.post("/consent", url.Values{
-		"transaction": {page.transaction(t)}, "decision": {"approve"},
+		"transaction": {page.transaction(t)}, "person": {page.person(t)}, "decision": {"approve"},
 		"scope":        {"kavach:verify", "kavach:admin", "audit:read", "agents:manage", "repo:read", "kavach:delegate"},
 		"redirect_uri": {"https://evil.example/"}, "client_id": {"other"}, "resource": {git},
 	})

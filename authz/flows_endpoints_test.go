@@ -121,7 +121,7 @@ func TestWithoutTheDatabaseEverythingIs503(t *testing.T) {
 	}
 	for name, got := range map[string]page{
 		"consent":         b.get("/consent?transaction=" + asked.transaction(t)),
-		"consent, answer": b.post("/consent", url.Values{"transaction": {asked.transaction(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}),
+		"consent, answer": b.post("/consent", url.Values{"transaction": {asked.transaction(t)}, "person": {asked.person(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}),
 		"login":           f.browser().get("/login"),
 		"account":         b.get("/account"),
 		"set-up":          b.get("/setup"),

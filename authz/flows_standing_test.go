@@ -56,7 +56,7 @@ func TestADisabledPersonHoldsNothing(t *testing.T) {
 	if f.recorded("revoked") != 4 {
 		t.Errorf("%d records of it", f.recorded("revoked"))
 	}
-	if got := b.post("/consent", url.Values{"transaction": {page.transaction(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}); !strings.HasPrefix(got.location, "/login?") {
+	if got := b.post("/consent", url.Values{"transaction": {page.transaction(t)}, "person": {page.person(t)}, "decision": {"approve"}, "scope": {"kavach:verify"}}); !strings.HasPrefix(got.location, "/login?") {
 		t.Errorf("an open consent page: %d %s", got.status, got.location)
 	}
 
@@ -125,7 +125,7 @@ func TestAClientThatIsGone(t *testing.T) {
 		if !strings.Contains(page.body, "add it again") {
 			t.Errorf("%s: the page does not say what to do\n%s", name, page.text())
 		}
-		if got := b.post("/consent", url.Values{"transaction": {open.transaction(t)}, "decision": {"approve"}, "scope": {"agents:manage"}}); got.status != http.StatusForbidden {
+		if got := b.post("/consent", url.Values{"transaction": {open.transaction(t)}, "person": {open.person(t)}, "decision": {"approve"}, "scope": {"agents:manage"}}); got.status != http.StatusForbidden {
 			t.Errorf("%s: an open consent page: %d", name, got.status)
 		}
 		if f.alive(a.str("access_token")) {

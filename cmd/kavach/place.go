@@ -143,6 +143,8 @@ func openError(db string, err error) error {
 		return withHint(opened, "run it as the user whose database it is")
 	case errors.Is(err, store.ErrNewerSchema):
 		return withHint(opened, "use the kavach that wrote it, or a newer one")
+	case errors.Is(err, store.ErrOtherSchema):
+		return withHint(opened, "use the build that made it; what --dev keeps can be deleted")
 	case errors.Is(err, store.ErrConfig):
 		return usage(opened, "write --db sqlite:PATH")
 	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "readonly database"):
