@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// transactionPattern finds the id of a consent form.
-var transactionPattern = regexp.MustCompile(`name="transaction" value="([^"]+)"`)
+// consentPattern finds the ids in a consent form: the transaction and the
+// person it was shown to.
+var consentPattern = regexp.MustCompile(`name="transaction" value="([^"]+)">\s*<input type="hidden" name="person" value="([^"]+)"`)
 
 // Login, session, consent, browser.
 var pageAttacks = []attackRow{
@@ -22,12 +23,12 @@ var pageAttacks = []attackRow{
 		fresh := register(t, a.Issuer)
 		shown := a.ask(t, fresh, a.dev, nil)
 		request, _ := http.NewRequestWithContext(t.Context(), "GET", a.Issuer+shown.header.Get("Location"), nil)
-		found := transactionPattern.FindStringSubmatch(do(t, a.dev.http, request).body)
+		found := consentPattern.FindStringSubmatch(do(t, a.dev.http, request).body)
 		if found == nil {
 			t.Fatal("no consent page")
 		}
 		post := func(who *person, transaction string, pairs ...string) reply {
-			body := url.Values{"transaction": {transaction}, "decision": {"approve"}, "scope": {"kavach:verify", "kavach:admin"}}
+			body := url.Values{"transaction": {transaction}, "person": {found[2]}, "decision": {"approve"}, "scope": {"kavach:verify", "kavach:admin"}}
 			request, _ := http.NewRequestWithContext(t.Context(), "POST", a.Issuer+"/consent", strings.NewReader(body.Encode()))
 			request.Header.Set("Content-Type", formType)
 			for i := 0; i < len(pairs); i += 2 {
