@@ -111,7 +111,7 @@ func TestSignThenVerify(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
-		t.Skip("this platform makes no key of 1024 bits")
+		t.Fatal(err)
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
