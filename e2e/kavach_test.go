@@ -52,6 +52,7 @@ type server struct {
 	Issuer string
 	Ops    string
 	Data   string
+	listen string // if that is not what the issuer says
 	args   []string
 	cmd    *exec.Cmd
 	exited chan error

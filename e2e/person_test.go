@@ -207,31 +207,21 @@ func (c *oauthClient) request(scope string, extra url.Values) request {
 
 // tokens is a token endpoint's answer, good or bad.
 type tokens struct {
-	Status       int    `json:"-"`
-	Access       string `json:"access_token"`
-	Refresh      string `json:"refresh_token"`
-	Scope        string `json:"scope"`
-	Type         string `json:"token_type"`
-	Error        string `json:"error"`
-	ErrorMessage string `json:"error_description"`
+	Status       int         `json:"-"`
+	Header       http.Header `json:"-"`
+	Access       string      `json:"access_token"`
+	Refresh      string      `json:"refresh_token"`
+	Scope        string      `json:"scope"`
+	Type         string      `json:"token_type"`
+	IssuedType   string      `json:"issued_token_type"`
+	ExpiresIn    int         `json:"expires_in"`
+	Error        string      `json:"error"`
+	ErrorMessage string      `json:"error_description"`
 }
 
 // form posts a form to an endpoint and decodes the JSON answer.
 func form(issuer, path string, values url.Values) (tokens, error) {
-	response, err := http.PostForm(issuer+path, values)
-	if err != nil {
-		return tokens{}, err
-	}
-	defer response.Body.Close()
-	out := tokens{Status: response.StatusCode}
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		return tokens{}, err
-	}
-	if len(raw) > 0 {
-		err = json.Unmarshal(raw, &out)
-	}
-	return out, err
+	return post(http.DefaultClient, issuer+path, values, nil)
 }
 
 func (c *oauthClient) redeem(code, verifier string) (tokens, error) {
@@ -260,17 +250,26 @@ func (c *oauthClient) signIn(p *person, scope string, how choice) tokens {
 	return got
 }
 
-// callTool calls one MCP tool with a token, statelessly.
+// callTool calls one MCP tool with a bearer token, statelessly.
 func callTool(issuer, token, tool string, args map[string]any) (status int, result map[string]any, header http.Header, err error) {
+	authorization := http.Header{}
+	if token != "" {
+		authorization.Set("Authorization", "Bearer "+token)
+	}
+	return callToolWith(http.DefaultClient, issuer, tool, args, authorization)
+}
+
+// callToolWith is callTool with whatever headers prove who calls.
+func callToolWith(client *http.Client, issuer, tool string, args map[string]any, credentials http.Header) (status int, result map[string]any, header http.Header, err error) {
 	body, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": map[string]any{"name": tool, "arguments": args}})
 	request, _ := http.NewRequest("POST", issuer+"/mcp", strings.NewReader(string(body)))
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json, text/event-stream")
 	request.Header.Set("MCP-Protocol-Version", "2025-11-25")
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
+	for name, list := range credentials {
+		request.Header[name] = list
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return 0, nil, nil, err
 	}
