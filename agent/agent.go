@@ -1,5 +1,6 @@
 // Package agent says who: an agent's keys and the signed documents that speak
-// for the agent itself, its manifest and its client assertion.
+// for the agent itself: its manifest, its key cards, its client assertions and
+// its DPoP proofs.
 //
 // What the package guarantees:
 //
@@ -9,6 +10,9 @@
 //   - A signature is checked under the algorithm of the key, never under one
 //     that a header names: the header must agree with the key.
 //   - Every kind of document demands its own typ, so none is taken for another.
+//   - A proof (VerifyProof) speaks for one key, one method, one URL, one
+//     credential and one minute. That it comes only once is the caller's duty:
+//     VerifiedProof says what to remember and until when.
 //   - A private key never prints: String, GoString and LogValue are
 //     "[redacted]".
 //
@@ -23,7 +27,7 @@ import (
 )
 
 // ErrInvalid is the root of every refusal of this package: a key, manifest,
-// assertion or token that is not what it must be.
+// card, assertion, proof or token that is not what it must be.
 var ErrInvalid = errors.New("invalid")
 
 func invalid(format string, args ...any) error {

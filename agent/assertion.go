@@ -60,11 +60,8 @@ func VerifyAssertion(token string, key PublicKey, check AssertionCheck) (Asserti
 	if err := c.checkTyp(assertionTypes); err != nil {
 		return Assertion{}, err
 	}
-	// delegation.md §2: "here `EdDSA` too, for OKP/Ed25519 keys (many libraries
-	// write it)".
-	alg := c.UnverifiedHeader.Get("alg")
-	if alg.Kind() != jcs.String || alg.Str() != key.Alg() && (alg.Str() != "EdDSA" || key.Alg() != Ed25519) {
-		return Assertion{}, invalid("assertion: alg does not fit the key")
+	if err := checkAlg(c.UnverifiedHeader, key); err != nil {
+		return Assertion{}, err
 	}
 	payload, err := c.verifySignature(key)
 	if err != nil {
@@ -75,6 +72,28 @@ func VerifyAssertion(token string, key PublicKey, check AssertionCheck) (Asserti
 		return Assertion{}, err
 	}
 	return readAssertion(v, check)
+}
+
+// UnverifiedAssertionClient returns the client that an assertion claims to be
+// of, so that a server can find the key to verify it with (RFC 7521 §4.2: the
+// client_id parameter may be left out).
+func UnverifiedAssertionClient(token string) (string, error) {
+	c, err := SplitCompact(token)
+	if err != nil {
+		return "", err
+	}
+	if err := c.checkTyp(assertionTypes); err != nil {
+		return "", err
+	}
+	v, err := claims(c.UnverifiedPayload)
+	if err != nil {
+		return "", err
+	}
+	iss, sub := v.Get("iss").Str(), v.Get("sub").Str()
+	if !printable(iss, maxText) || iss != sub {
+		return "", invalid("assertion: iss and sub are not one client")
+	}
+	return iss, nil
 }
 
 func readAssertion(v jcs.Value, check AssertionCheck) (Assertion, error) {
@@ -96,7 +115,7 @@ func readAssertion(v jcs.Value, check AssertionCheck) (Assertion, error) {
 		return Assertion{}, invalid("assertion: aud is not this issuer alone")
 	}
 	jti := v.Get("jti")
-	if jti.Kind() != jcs.String || !printable(jti.Str(), 128) {
+	if jti.Kind() != jcs.String || !printable(jti.Str(), maxJTI) {
 		return Assertion{}, invalid("assertion: jti is missing")
 	}
 	now, life := check.Now.Unix(), int64(check.MaxLifetime/time.Second)
