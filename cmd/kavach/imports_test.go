@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"audit":      {"jcs"},
 	"wellknown":  nil,
 	"guard":      {"delegation", "wellknown"},
+	"client":     {"agent", "delegation"},
 	"templates":  nil,
 	"migrations": nil,
 	"people":     {"audit", "templates"},
