@@ -135,8 +135,8 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// Sweep removes pending requests, codes and refresh tokens that can decide
-// nothing any more. The server calls it once a minute; several processes may.
+// Sweep removes pending requests, codes, handles and refresh tokens that can
+// decide nothing any more. The server calls it once a minute; several processes may.
 func (s *Server) Sweep(ctx context.Context) error {
 	return s.cfg.Commit.Commit(ctx, audit.Change{Effects: s.cfg.Store.ReapFlows(s.cfg.Now())})
 }

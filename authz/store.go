@@ -62,8 +62,16 @@ type FlowStore interface {
 	// DropConsent forgets one approved scope, if it is remembered.
 	DropConsent(c Consent) audit.Effect
 
-	// ReapFlows removes pending requests, codes and refresh tokens that can no
-	// longer decide anything.
+	// Handle reads a handle by the hash of its text, used and expired ones too.
+	Handle(ctx context.Context, hash string) (Handle, error)
+	// AddHandle adds a handle.
+	AddHandle(h Handle) audit.Effect
+	// UseHandle marks an unused, unexpired handle as used and forgets what it
+	// stands for, and is lost if it is not.
+	UseHandle(hash string, now time.Time) audit.Effect
+
+	// ReapFlows removes pending requests, codes, handles and refresh tokens that
+	// can no longer decide anything.
 	ReapFlows(now time.Time) []audit.Effect
 }
 

@@ -31,6 +31,12 @@ type Delegator interface {
 	// *delegation.Refusal, audit.ErrUnavailable, or one with
 	// OAuthError() (code, description string).
 	Delegate(ctx context.Context, parent *delegation.Chain, ask delegation.Ask) (delegation.Issued, error)
+	// DelegateHandle decides the same and returns, instead of the token, a
+	// handle that the named agent redeems once, with its own key. credential is
+	// the text that parent was verified from. The Token of what is returned is
+	// the handle, its times are those of the handle, and the rest says what the
+	// token will be.
+	DelegateHandle(ctx context.Context, credential string, parent *delegation.Chain, ask delegation.Ask) (delegation.Issued, error)
 }
 
 // Revocation names what shall no longer work; exactly one member is set.

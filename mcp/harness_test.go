@@ -38,6 +38,7 @@ type world struct {
 	logDown   bool
 	revoked   map[string]bool
 	asks      []delegation.Ask
+	handled   []string // credentials that handles were asked for with
 	delegated func(*delegation.Chain, delegation.Ask) (delegation.Issued, error)
 	revokes   []mcp.Revocation
 	undo      func(mcp.Revocation) (mcp.Revoked, error)
@@ -123,6 +124,17 @@ func (w *world) Delegate(_ context.Context, parent *delegation.Chain, ask delega
 		Scopes: ask.Scopes, Audience: []string{"https://git.example"}, Limits: ask.Limits, Tools: ask.Tools,
 		ExpiresIn: ask.TTL, Path: append(parent.Path(), ask.Receiver),
 	}, nil
+}
+
+func (w *world) DelegateHandle(ctx context.Context, credential string, parent *delegation.Chain, ask delegation.Ask) (delegation.Issued, error) {
+	w.mu.Lock()
+	w.handled = append(w.handled, credential)
+	w.mu.Unlock()
+	issued, err := w.Delegate(ctx, parent, ask)
+	if err == nil {
+		issued.Signed, issued.ExpiresIn = delegation.Signed{Token: "handle-for-" + ask.Receiver}, time.Minute
+	}
+	return issued, err
 }
 
 func (w *world) Revoke(_ context.Context, _ *delegation.Chain, what mcp.Revocation) (mcp.Revoked, error) {

@@ -57,6 +57,7 @@ func (s *Store) ReapFlows(now time.Time) []audit.Effect {
 	return []audit.Effect{
 		effect(-1, `DELETE FROM pending WHERE expires <= $1`, at),
 		effect(-1, `DELETE FROM codes WHERE keep <= $1`, at),
+		effect(-1, `DELETE FROM handles WHERE expires <= $1`, at),
 		effect(-1, `DELETE FROM refresh_tokens WHERE family_end <= $1`, at),
 		effect(-1, `DELETE FROM grants WHERE kind = 'authorization' AND expires > 0 AND expires <= $1`, at),
 	}
