@@ -105,6 +105,15 @@ func (c *Chain) GrantID() string { return c.root().gid }
 // see Parties.
 func (c *Chain) ClientID() string { return c.leaf().clientID }
 
+// MayAct returns whom a single token names in may_act (RFC 8693 §4.4), "" if it
+// names nobody.
+func (c *Chain) MayAct() string {
+	if c.Len() != 1 {
+		return ""
+	}
+	return c.root().mayAct
+}
+
 // Scopes returns the scopes in effect, sorted.
 func (c *Chain) Scopes() []string { return slices.Clone(c.leaf().scopes) }
 

@@ -41,6 +41,8 @@ type part struct {
 	anc  []string
 	act  []Party // outermost first
 	hops *int64
+	// mayAct is the sub of may_act (RFC 8693 §4.4), if it says nothing else.
+	mayAct string
 }
 
 // chained reports whether the token is the root of a chain, or meant to be
@@ -127,8 +129,13 @@ func (p *part) read(name string, claim jcs.Value, first bool) (ok bool) {
 	case "act":
 		p.act, ok = actors(claim)
 		ok = ok && first
-	case "status", "may_act":
+	case "status":
 		ok = first
+	case "may_act":
+		ok = first
+		if claim.Len() == 1 {
+			p.mayAct = claim.Get("sub").Str()
+		}
 	case claimHops:
 		if !first {
 			return true
@@ -176,38 +183,6 @@ func (p *part) missing(first bool) string {
 		return "authorization_details"
 	}
 	return ""
-}
-
-// readDetails reads "exactly one attenuating_agent_token entry (its tools may
-// be {}), at most one kavach_limits, nothing else".
-func (p *part) readDetails(details jcs.Value) *Refusal {
-	tools := jcs.Value{}
-	for entry := range details.All() {
-		switch entry.Get("type").Str() {
-		case toolsType:
-			if tools.Exists() || entry.Len() != 2 || !entry.Get("tools").Exists() {
-				return refuse(Malformed, DimensionTools, "authorization_details")
-			}
-			tools = entry.Get("tools")
-		case limitsType:
-			if p.hasLimits {
-				return refuse(Malformed, "", "a second "+limitsType)
-			}
-			limits, refusal := parseLimits(entry)
-			if refusal != nil {
-				return refusal
-			}
-			p.limits, p.hasLimits = limits, true
-		default:
-			return refuse(Malformed, "", "authorization_details of another type")
-		}
-	}
-	if !tools.Exists() {
-		return refuse(Malformed, DimensionTools, "authorization_details without "+toolsType)
-	}
-	var refusal *Refusal
-	p.tools, refusal = parseTools(tools)
-	return refusal
 }
 
 func text(v jcs.Value, limit int) (string, bool) {

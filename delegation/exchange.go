@@ -21,6 +21,10 @@ type Ask struct {
 	// bound subject never yields. For the caller itself a zero Key keeps the
 	// subject's.
 	Key agent.PublicKey
+	// KeyByProof says that nobody sent Key to be bound: it is only the key that
+	// the request itself was proved with, and whoever uses the result is no
+	// agent. Then the result is plain.
+	KeyByProof bool
 
 	// Scopes may be empty, which grants none.
 	Scopes []string
@@ -121,7 +125,7 @@ func (c *Chain) exchange(ask Ask, now time.Time) (Draft, *Refusal) {
 	if refusal != nil {
 		return Draft{}, refusal
 	}
-	depth, refusal := c.depthFor(ask, self && same)
+	depth, refusal := c.depthFor(ask, self && same, jkt != "" && same)
 	if refusal != nil {
 		return Draft{}, refusal
 	}
@@ -146,7 +150,7 @@ func (c *Chain) exchange(ask Ask, now time.Time) (Draft, *Refusal) {
 	claims.IssuedAt, claims.Expires = time.Unix(now.Unix(), 0), time.Unix(exp, 0)
 	claims.JTI = NewJTI(now)
 	claims.Act = c.actors(parties)
-	form := Form{AudienceAware: ask.AudienceAware, Key: ask.Key, KeySent: !ask.Key.IsZero(), Depth: depth}
+	form := Form{AudienceAware: ask.AudienceAware, Key: ask.Key, KeySent: !ask.KeyByProof, Depth: depth}
 	// "For the same key: always allowed, result without del_*."
 	if claims.Root = form.Root() && !same; claims.Root {
 		claims.Key, claims.MaxDepth = ask.Key, depth
@@ -198,7 +202,8 @@ func (c *Chain) receiverKey(ask Ask, self bool) (jkt string, same bool, refusal 
 		return "", false, refuse(HolderBindingFailed, DimensionKey,
 			"a bound token yields no unbound one: the receiver's public key is needed")
 	}
-	if jkt == held && (self || jkt == "") {
+	// Whoever names nobody and keeps the key holds it: the caller proved it.
+	if jkt == held && (ask.Receiver == "" || jkt == "") {
 		return jkt, true, nil
 	}
 	if c.keyOf(jkt) || slices.Contains(c.root().anc, jkt) {
@@ -208,14 +213,15 @@ func (c *Chain) receiverKey(ask Ask, self bool) (jkt string, same bool, refusal 
 }
 
 // depthFor is what the result may hand on. keep says that neither the user nor
-// the key changes, which is no hand-over.
-func (c *Chain) depthFor(ask Ask, keep bool) (int, *Refusal) {
+// the key changes, which is no hand-over; held that the holder's key stays,
+// which is always allowed.
+func (c *Chain) depthFor(ask Ask, keep, held bool) (int, *Refusal) {
 	left := min(c.DepthLeft(ask.GrantDepth), MaxDepth)
 	if !keep {
-		if left < 1 {
+		if left < 1 && !held {
 			return 0, refuse(DepthInvalid, DimensionDepth, "no hand-over is left")
 		}
-		left--
+		left = max(left-1, 0)
 	}
 	if ask.MaxDepth == nil {
 		return left, nil

@@ -203,18 +203,6 @@ func (c Claims) payload() ([]byte, error) {
 	return payload, nil
 }
 
-// details writes authorization_details. limited says whether there is a
-// kavach_limits entry, which may have no member.
-func details(tools Tools, limits Limits, limited bool) []any {
-	list := []any{map[string]any{"type": toolsType, "tools": tools.Map()}}
-	if limited {
-		entry := limits.Map()
-		entry["type"] = limitsType
-		list = append(list, entry)
-	}
-	return list
-}
-
 // nestActors folds actors, outermost first, into the act of RFC 8693 §4.1.
 func nestActors(actors []Party) map[string]any {
 	var act map[string]any
