@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/delegation"
 )
 
@@ -13,11 +15,21 @@ type contextKey struct{}
 
 // A visit is one request on its way through the guard.
 type visit struct {
-	guard   *guard
-	chain   *delegation.Chain
-	need    delegation.Request
-	audited bool
-	request *http.Request
+	guard      *guard
+	now        time.Time
+	chain      *delegation.Chain
+	credential Secret // what chain was verified from
+	need       delegation.Request
+	needed     *Need // by needs, nil before
+	needErr    error
+	audited    bool
+	request    *http.Request
+
+	proof     *agent.VerifiedProof // nil for a token that needs none
+	proofText Secret
+	dpopError string    // what a client can do about holder_binding_failed
+	using     sync.Once // step 17
+	usedErr   error     // its outcome
 
 	mu      sync.Mutex // guards owed and refused
 	owed    []string   // dimensions the handler still has to ask about
@@ -37,8 +49,29 @@ func From(ctx context.Context) *delegation.Chain {
 	return nil
 }
 
-// Scope asks whether every link holds the scopes. Like the four other questions
-// it returns nil or a *delegation.Refusal, reports a refusal, and discharges
+// Allows is what a handler behind Authenticate asks before it acts: step 16,
+// From(ctx).Allows, and at the first request allowed step 17, that the proof of
+// possession was never used before. It returns nil or a *delegation.Refusal; in
+// addition to the reasons of step 16 that may be replayed, and status_unknown
+// if it cannot be found out. It reports nothing: answer with Refuse, which does.
+func Allows(ctx context.Context, request delegation.Request) error {
+	v := visitOf(ctx)
+	if v == nil {
+		return errUnguarded()
+	}
+	if err := v.chain.Allows(request); err != nil {
+		return err
+	}
+	return v.once(ctx)
+}
+
+// errUnguarded is for questions of a handler that no guard stands in front of.
+func errUnguarded() error {
+	return &delegation.Refusal{Reason: delegation.Malformed, Part: -1, Detail: "no guard in front of this handler"}
+}
+
+// Scope asks whether every link holds the scopes. Like the four questions
+// below it returns nil or a *delegation.Refusal, reports a refusal, and discharges
 // the obligation of a route that declared the dimension for later. A handler
 // that gets a refusal stops: whatever it answers below status 400, or nothing,
 // becomes the refusal. To sift a list ask From(ctx).AllowsResource instead.
@@ -79,11 +112,11 @@ func Size(ctx context.Context, bytes int64) error {
 func ask(ctx context.Context, dimension string, need delegation.Request, question func(*delegation.Chain) error) error {
 	v := visitOf(ctx)
 	if v == nil {
-		return &delegation.Refusal{Reason: delegation.Malformed, Part: -1, Detail: "no guard in front of this handler"}
+		return errUnguarded()
 	}
 	if err := question(v.chain); err != nil {
 		a := v.guard.answerTo(v, need.Scope, err)
-		v.guard.report(v.request, &visit{guard: v.guard, chain: v.chain, need: need}, a.status, a.refusal)
+		v.report(v.request, need, a)
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		if v.refused == nil {

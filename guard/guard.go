@@ -4,10 +4,14 @@
 //
 // What the package guarantees:
 //
-//   - A handler behind Require runs only after steps 0 to 16 of delegation.md
-//     §6 held for this request: signature, issuer, audience exactly this
-//     resource, time, holder binding, revocation, and what the route needs
-//     against every link of the chain.
+//   - A handler behind Require runs only after the steps of delegation.md §6
+//     held for this request, in their order: signature, issuer, audience
+//     exactly this resource, time, holder binding, revocation, what the route
+//     needs against every link of the chain, and last that the proof was not
+//     seen before.
+//   - A bound token or a chain passes only as "Authorization: DPoP" with one
+//     DPoP proof by the key of its last link over this method, this URL and the
+//     whole credential. There is no way back to Bearer.
 //   - A dimension that the token restricts and the route does not speak about
 //     refuses the request. One that the route declares for later must be asked
 //     (Tool, Resource, Network, Size) and allowed before the first byte of the
@@ -17,8 +21,10 @@
 //   - Every answer of its own is JSON, says nothing internal, and carries the
 //     challenge of RFC 6750 with the metadata of RFC 9728.
 //
-// Proofs of possession are not taken yet: a bound token or a chain is refused
-// with the reason holder_binding_failed.
+// The URL that a proof must name is made of the configured Resource and the
+// path that the client asked for, never of the Host header; where a proxy in
+// front changes paths, set Config.URL. Proofs are remembered in memory; with
+// more than one replica give Config.Replays a store that they share.
 //
 //	keys := guard.NewJWKS(guard.JWKSConfig{Issuer: issuer, URL: issuer + "/.well-known/jwks.json"})
 //	defer keys.Close()
@@ -69,6 +75,9 @@ type Need struct {
 	// …Size, …Scope) that the handler will ask about itself. What Request
 	// already states need not stand here.
 	Later []string
+	// ReadOnly says that the request changes nothing although its method is
+	// not GET, HEAD or OPTIONS, a search by POST for example.
+	ReadOnly bool
 }
 
 // Config says what is protected and how. Resource and Verifier are needed.
@@ -98,6 +107,22 @@ type Config struct {
 	// Revocations is asked for every token. Nil: tokens live until they
 	// expire.
 	Revocations Revocations
+	// DPoPForWrites takes DPoP proofs for requests with side effects that come
+	// with a chain. Such a proof does not cover the body, so it is for servers
+	// where TLS ends. Without it a chain is good for reading only: what else it
+	// would take, a proof over the call itself, is not supported yet.
+	DPoPForWrites bool
+	// Replays is where used proofs are remembered. Nil: in memory.
+	Replays Replays
+	// Replicas is how many processes serve this resource, if more than one.
+	// Then Replays is needed.
+	Replicas int
+	// Nonces, if set, makes every proof carry a nonce of this server.
+	Nonces Nonces
+	// URL returns the URL that a proof for the request must name, as clients
+	// write it. Nil: the origin of Resource and the path of the request line.
+	// It must never come from Host or a forwarding header.
+	URL func(*http.Request) string
 	// Report is told every decision before it takes effect. It returns when
 	// the record is as durable as it must be. If it fails for a request that
 	// was allowed, the request is refused with 503. A token with
@@ -125,6 +150,11 @@ type Decision struct {
 	// Chain is what the token verified to, nil if it did not or if it is not
 	// for this resource.
 	Chain *delegation.Chain
+	// Credential is the token or chain behind Chain, "" without one.
+	Credential Secret
+	// Proof is the DPoP proof, "" unless it held. Whoever has both can check
+	// that the holder of the key sent this request.
+	Proof Secret
 	// Allowed says whether the request passes.
 	Allowed bool
 	// Phase is Before or After for a token with audit_required, "" otherwise.
@@ -142,19 +172,33 @@ type Decision struct {
 type guard struct {
 	Config
 	stopAfterAuthentication bool
+	origin                  string // of Resource
+	used                    *usedProofs
 }
 
-// Require returns the middleware. A Config without Resource or Verifier is a
-// mistake of the program and panics.
+// Require returns the middleware. A Config without Resource or Verifier, or
+// with several Replicas and no Replays that they share, is a mistake of the
+// program and panics.
 func Require(cfg Config) func(http.Handler) http.Handler {
 	return newGuard(cfg, false)
 }
 
-// Authenticate is Require without step 16, for a handler that learns what a
-// request needs only by dispatching it. The handler has to ask
-// From(ctx).Allows for everything it does, and can answer a refusal with
-// Refuse. Need and NeedOf are not used, and the duty of audit_required is the
-// handler's.
+// Authenticate is Require without steps 16 and 17, for a handler that learns
+// what a request needs only by dispatching it. The handler has to ask Allows
+// for everything it does, before it does it, and can answer a refusal with
+// Refuse:
+//
+//	if err := guard.Allows(r.Context(), request); err != nil {
+//		guard.Refuse(w, r, request, err, nil)
+//		return
+//	}
+//
+// Allows is step 16 and, at the first request it allows, step 17: the proof is
+// used up. Should a handler forget to ask, the proof is used up when an answer
+// below status 400 begins, and one that was used before gets 401 in its place;
+// a side effect would have happened by then. Need and NeedOf are not used, and
+// the duty of audit_required is the handler's. Without Config.DPoPForWrites a
+// chain passes with GET, HEAD and OPTIONS only.
 func Authenticate(cfg Config) func(http.Handler) http.Handler {
 	return newGuard(cfg, true)
 }
@@ -183,17 +227,18 @@ func newGuard(cfg Config, stopAfterAuthentication bool) func(http.Handler) http.
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	g := &guard{cfg, stopAfterAuthentication}
+	g := &guard{Config: cfg, stopAfterAuthentication: stopAfterAuthentication}
+	g.prepareProofs()
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, next) })
 	}
 }
 
 func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	v := &visit{guard: g}
+	v := &visit{guard: g, now: g.Now()} // delegation.md §6: "now := read once"
 	scheme, token, err := credentials(r.Header)
 	if err == nil {
-		err = v.authenticate(r.Context(), scheme, token)
+		err = v.authenticate(r, scheme, token)
 	}
 	if err != nil {
 		g.refuse(w, r, v, err)
@@ -201,8 +246,13 @@ func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, v))
 	v.request = r
+	v.offerNonce(w.Header())
 	if g.stopAfterAuthentication {
-		next.ServeHTTP(w, r)
+		if v.proof == nil {
+			next.ServeHTTP(w, r)
+		} else {
+			v.run(w, r, next)
+		}
 		return
 	}
 	if err := v.authorize(r); err != nil {
@@ -213,12 +263,12 @@ func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
 
 // authenticate runs steps 0 to 15.
-func (v *visit) authenticate(ctx context.Context, scheme, token string) error {
-	g := v.guard
+func (v *visit) authenticate(r *http.Request, scheme, token string) error {
+	g, ctx := v.guard, r.Context()
 	if len(token) > delegation.MaxChainHeader && isChain(token) {
 		return &delegation.Refusal{Reason: delegation.TooLarge, Part: -1}
 	}
-	chain, err := g.Verifier.Verify(token, g.Now())
+	chain, err := g.Verifier.Verify(token, v.now)
 	if err != nil {
 		return err
 	}
@@ -231,12 +281,8 @@ func (v *visit) authenticate(ctx context.Context, scheme, token string) error {
 	if err != nil {
 		return err
 	}
-	v.chain = chain
-	// Step 14: without proofs only an unbound token sent as Bearer passes.
-	if chain.Scheme() != delegation.Bearer {
-		return &delegation.Refusal{Reason: delegation.HolderBindingFailed, Part: -1, Detail: "a proof of possession is needed"}
-	}
-	if err := chain.CheckScheme(scheme); err != nil {
+	v.chain, v.credential = chain, Secret(token)
+	if err := v.possession(r, scheme); err != nil { // step 14
 		return err
 	}
 	if g.Revocations == nil {
@@ -253,15 +299,27 @@ func (v *visit) authenticate(ctx context.Context, scheme, token string) error {
 	return nil
 }
 
-// authorize runs step 16 for what is known of the request, notes what the
-// handler owes, and reports.
-func (v *visit) authorize(r *http.Request) error {
-	need := v.guard.Need
-	if v.guard.NeedOf != nil {
-		var err error
-		if need, err = v.guard.NeedOf(r); err != nil {
-			return &badNeed{err}
+// needs computes, once, what the request needs.
+func (v *visit) needs(r *http.Request) (Need, error) {
+	if v.needed == nil {
+		v.needed, v.needErr = &v.guard.Need, nil
+		if v.guard.NeedOf != nil {
+			need, err := v.guard.NeedOf(r)
+			v.needed = &need
+			if err != nil {
+				v.needErr = &badNeed{err}
+			}
 		}
+	}
+	return *v.needed, v.needErr
+}
+
+// authorize runs step 16 for what is known of the request, notes what the
+// handler owes, runs step 17, and reports.
+func (v *visit) authorize(r *http.Request) error {
+	need, err := v.needs(r)
+	if err != nil {
+		return err
 	}
 	v.need = need.Request
 	q := need.Request
@@ -289,6 +347,11 @@ func (v *visit) authorize(r *http.Request) error {
 	if err := v.chain.AllowsUncounted(); err != nil {
 		return err
 	}
+	// Step 17: "state, last and in this order: proof replay (replayed),
+	// counters, audit if required; then permit".
+	if err := v.once(r.Context()); err != nil {
+		return err
+	}
 	return v.reportAllowed(r)
 }
 
@@ -303,7 +366,8 @@ func (v *visit) reportAllowed(r *http.Request) error {
 		}
 		return nil
 	}
-	d := Decision{Request: r, Chain: v.chain, Allowed: true, Need: v.need}
+	d := v.decision(r, v.need)
+	d.Allowed = true
 	if v.audited {
 		d.Phase = Before
 	}
@@ -313,18 +377,21 @@ func (v *visit) reportAllowed(r *http.Request) error {
 	return nil
 }
 
+// decision begins what is reported of the visit.
+func (v *visit) decision(r *http.Request, need delegation.Request) Decision {
+	return Decision{Request: r, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Need: need}
+}
+
 // report tells a refusal. It does not depend on the log: what was refused stays
 // refused.
-func (g *guard) report(r *http.Request, v *visit, status int, refusal delegation.Refusal) {
-	if g.Report == nil {
+func (v *visit) report(r *http.Request, need delegation.Request, a answer) {
+	if v.guard.Report == nil {
 		return
 	}
-	err := g.Report(r.Context(), Decision{
-		Request: r, Chain: v.chain, Status: status, Need: v.need,
-		Reason: refusal.Reason, Dimension: refusal.Dimension, Detail: refusal.Detail,
-	})
-	if err != nil {
-		g.Log.ErrorContext(r.Context(), "a refusal was not recorded", "reason", refusal.Reason, "error", err)
+	d := v.decision(r, need)
+	d.Status, d.Reason, d.Dimension, d.Detail = a.status, a.refusal.Reason, a.refusal.Dimension, a.refusal.Detail
+	if err := v.guard.Report(r.Context(), d); err != nil {
+		v.guard.Log.ErrorContext(r.Context(), "a refusal was not recorded", "reason", a.refusal.Reason, "error", err)
 	}
 }
 

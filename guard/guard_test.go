@@ -67,10 +67,10 @@ func TestChallenges(t *testing.T) {
 			c.IssuedAt, c.Expires = start.Add(-time.Hour), start
 		})}, 401, "invalid_token", invalid, delegation.Expired},
 		{"bound", []string{"Bearer " + bound}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
-		{"bound, as DPoP", []string{"DPoP " + bound}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
+		{"bound, without proof", []string{"DPoP " + bound}, 401, "invalid_dpop_proof", bare, delegation.HolderBindingFailed},
 		{"a root", []string{"Bearer " + root}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
 		{"a chain", []string{"Bearer " + chain}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
-		{"a chain, as DPoP", []string{"DPoP " + chain}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
+		{"a chain, without proof", []string{"DPoP " + chain}, 401, "invalid_dpop_proof", bare, delegation.HolderBindingFailed},
 		{"unbound, as DPoP", []string{"DPoP " + good}, 401, "invalid_token", invalid, delegation.HolderBindingFailed},
 		{"a chain too long for a header", []string{"Bearer " + chain + strings.Repeat("~"+chain, 4)}, 401, "invalid_token", invalid, delegation.TooLarge},
 		{"too little", []string{"Bearer " + w.token(scopes("zebra", "comment:write"))}, 403, "insufficient_scope",

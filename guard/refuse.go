@@ -15,11 +15,16 @@ type answer struct {
 	status      int
 	code        string
 	description string
-	// challenge is the WWW-Authenticate header, "" for none.
-	challenge string
-	retry     bool
-	refusal   delegation.Refusal
+	// challenges are the WWW-Authenticate headers, Bearer first.
+	challenges []string
+	// nonce is the DPoP-Nonce header, "" for none.
+	nonce   string
+	retry   bool
+	refusal delegation.Refusal
 }
+
+// algs says which proofs are taken (RFC 9449 §7.1).
+const algs = `algs="Ed25519 ES256"`
 
 // answerTo is the one place where a refusal becomes HTTP (mcp.md §2).
 func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
@@ -31,8 +36,8 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 		// RFC 6750 §3.1: no error code without authentication information.
 		return answer{
 			status: http.StatusUnauthorized, code: "invalid_token", description: "an access token is needed",
-			challenge: g.challenge("", g.Baseline),
-			refusal:   delegation.Refusal{Reason: NoCredentials, Part: -1},
+			challenges: []string{g.challenge("", g.Baseline), "DPoP " + algs},
+			refusal:    delegation.Refusal{Reason: NoCredentials, Part: -1},
 		}
 	case errors.As(err, &tooLarge):
 		return answer{
@@ -63,21 +68,48 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 		slices.Sort(scopes)
 		a.status, a.code = http.StatusForbidden, "insufficient_scope"
 		a.description = "the access token does not hold the scope that this needs"
-		a.challenge = g.challenge(a.code, slices.Compact(scopes))
+		a.challenges = []string{g.challenge(a.code, slices.Compact(scopes))}
 	case delegation.ConstraintViolated, delegation.NeedsCounter:
 		a.status, a.code = http.StatusForbidden, "constraint_violated"
 		a.description = refusal.Detail
 		if a.description == "" {
 			a.description = refusal.Dimension
 		}
+	case delegation.Replayed:
+		g.badProof(&a, v, invalidProof)
+	case delegation.HolderBindingFailed:
+		if v.dpopError != "" {
+			g.badProof(&a, v, v.dpopError)
+			break
+		}
+		// A scheme that the token must not be sent under: a bound token sent
+		// as Bearer is no better than any other bad token.
+		g.badToken(&a)
 	default:
-		// "one text for all": which step refused is for the log, not for
-		// whoever sent the token.
-		a.status, a.code = http.StatusUnauthorized, "invalid_token"
-		a.description = "the access token is not valid here"
-		a.challenge = g.challenge(a.code, g.Baseline)
+		g.badToken(&a)
 	}
 	return a
+}
+
+// badToken is the answer to a token that is not valid here.
+func (g *guard) badToken(a *answer) {
+	// "one text for all": which step refused is for the log, not for whoever
+	// sent the token.
+	a.status, a.code = http.StatusUnauthorized, "invalid_token"
+	a.description = "the access token is not valid here"
+	a.challenges = []string{g.challenge(a.code, g.Baseline), "DPoP " + algs}
+}
+
+// badProof is the answer to a good token with a proof that is not. Here too the
+// step is for the log.
+func (g *guard) badProof(a *answer, v *visit, code string) {
+	a.status, a.code = http.StatusUnauthorized, code
+	a.description = "the proof of possession is missing or does not hold for this request"
+	if code == useNonce {
+		a.description = "the proof of possession must hold the nonce of the DPoP-Nonce header"
+		a.nonce = g.Nonces.Nonce(v.chain.JKT(), v.now)
+	}
+	a.challenges = []string{g.challenge("", g.Baseline), `DPoP error="` + code + `", ` + algs}
 }
 
 // challenge writes a WWW-Authenticate header. Everything in it is configured or
@@ -111,7 +143,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, v *visit, err err
 	}
 	var lost *unrecorded
 	if !errors.As(err, &lost) { // the log that just failed is not asked again
-		g.report(r, v, a.status, a.refusal)
+		v.report(r, v.need, a)
 	}
 	a.write(w)
 }
@@ -119,15 +151,8 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, v *visit, err err
 func (a answer) write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if a.challenge != "" {
-		h.Set("WWW-Authenticate", a.challenge)
-	}
-	if a.retry {
-		h.Set("Retry-After", "5")
-	}
-	w.WriteHeader(a.status)
+	a.begin(w)
 	body, err := json.Marshal(struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
@@ -137,11 +162,29 @@ func (a answer) write(w http.ResponseWriter) {
 	}
 }
 
+// begin writes what every form of the answer has in common.
+func (a answer) begin(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if len(a.challenges) > 0 {
+		h["Www-Authenticate"] = slices.Clone(a.challenges)
+	}
+	if a.nonce != "" {
+		h.Set(nonceHeader, a.nonce)
+	}
+	if a.retry {
+		h.Set("Retry-After", "5")
+	}
+	w.WriteHeader(a.status)
+}
+
 // Refuse answers a refusal that a handler behind Authenticate or Require got
-// from the chain, with the status and the challenge that belong to it, and
-// reports it. need is what the handler asked for; it shapes the challenge. The
-// body, if one is given, takes the place of the JSON error: for protocols that
-// have an error form of their own. Content-Type must be set then.
+// from the chain or from Allows, with the status and the challenge that belong
+// to it, and reports it. need is what the handler asked for; it shapes the
+// challenge. The body, if one is given, takes the place of the JSON error of a
+// 403: for protocols that have an error form of their own. Content-Type must be
+// set then. What has another status (a proof used before is 401) is answered
+// with the JSON error all the same.
 func Refuse(w http.ResponseWriter, r *http.Request, need delegation.Request, err error, body []byte) {
 	v := visitOf(r.Context())
 	if v == nil {
@@ -149,19 +192,11 @@ func Refuse(w http.ResponseWriter, r *http.Request, need delegation.Request, err
 		return
 	}
 	a := v.guard.answerTo(v, need.Scope, err)
-	v.guard.report(r, &visit{guard: v.guard, chain: v.chain, need: need}, a.status, a.refusal)
-	if body == nil {
+	v.report(r, need, a)
+	if body == nil || a.status != http.StatusForbidden {
 		a.write(w)
 		return
 	}
-	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	if a.challenge != "" {
-		h.Set("WWW-Authenticate", a.challenge)
-	}
-	if a.retry {
-		h.Set("Retry-After", "5")
-	}
-	w.WriteHeader(a.status)
+	a.begin(w)
 	_, _ = w.Write(body)
 }

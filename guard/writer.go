@@ -18,7 +18,8 @@ func (v *visit) run(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	next.ServeHTTP(gw, r)
 	gw.finish()
 	if v.audited && v.guard.Report != nil {
-		d := Decision{Request: r, Chain: v.chain, Allowed: true, Phase: After, Status: gw.status, Need: v.need}
+		d := v.decision(r, v.need)
+		d.Allowed, d.Phase, d.Status = true, After, gw.status
 		if gw.replaced != nil {
 			d.Allowed, d.Reason = false, gw.replaced.refusal.Reason
 			d.Dimension, d.Detail = gw.replaced.refusal.Dimension, gw.replaced.refusal.Detail
@@ -80,8 +81,17 @@ func (g *gate) stop(status int) bool {
 		g.replace(*refused)
 	case owed != "":
 		g.replace(g.unhandled(owed))
-	default:
+	case status >= http.StatusBadRequest:
 		return false
+	default:
+		// Behind Authenticate the handler may have forgotten to ask Allows.
+		err := g.v.once(g.r.Context())
+		if err == nil {
+			return false
+		}
+		a := g.v.guard.answerTo(g.v, g.v.need.Scope, err)
+		g.v.report(g.r, g.v.need, a)
+		g.replace(a)
 	}
 	return true
 }
@@ -93,7 +103,7 @@ func (g *gate) unhandled(dimension string) answer {
 		Reason: delegation.ConstraintViolated, Dimension: dimension, Part: -1, Detail: "unhandled:" + dimension,
 	}
 	a := g.v.guard.answerTo(g.v, g.v.need.Scope, refusal)
-	g.v.guard.report(g.r, g.v, a.status, a.refusal)
+	g.v.report(g.r, g.v.need, a)
 	g.v.guard.Log.ErrorContext(g.r.Context(), "a handler answered without asking about a dimension it declared",
 		"dimension", dimension, "path", g.r.URL.Path)
 	return a
@@ -136,6 +146,9 @@ func (g *gate) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	g.v.mu.Unlock()
 	if held || g.replaced != nil {
 		return nil, nil, errHeld
+	}
+	if err := g.v.once(g.r.Context()); err != nil {
+		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(g.w).Hijack()
 	if err == nil && g.status == 0 {

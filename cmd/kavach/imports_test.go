@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"delegation": {"agent", "jcs"},
 	"audit":      {"jcs"},
 	"wellknown":  nil,
-	"guard":      {"delegation", "wellknown"},
+	"guard":      {"agent", "delegation", "wellknown"},
 	"client":     {"agent", "delegation"},
 	"templates":  nil,
 	"migrations": nil,

@@ -1,0 +1,175 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+// What a client is told about its proof (RFC 9449 §7.1, §9).
+const (
+	invalidProof = "invalid_dpop_proof"
+	useNonce     = "use_dpop_nonce"
+	nonceHeader  = "DPoP-Nonce"
+)
+
+// Replays remembers used proofs.
+type Replays interface {
+	// Once reports whether the key was never given before, and remembers it
+	// until the time. Of any number of parallel calls with one key exactly one
+	// gets true, also on other replicas.
+	Once(ctx context.Context, key string, until time.Time) (bool, error)
+}
+
+// Nonces makes and knows the nonces of this server (RFC 9449 §9). A nonce shows
+// that a proof was made recently, whatever the clock of its maker says.
+type Nonces interface {
+	// Nonce returns the nonce that a holder should use now.
+	Nonce(jkt string, now time.Time) string
+	// Valid reports whether a nonce was made for the holder not long ago.
+	Valid(nonce, jkt string, now time.Time) bool
+}
+
+// Secret is a credential or a proof. It prints as "[redacted]"; string(s) is
+// the text.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String hides the text.
+func (Secret) String() string { return redacted }
+
+// GoString hides the text.
+func (Secret) GoString() string { return redacted }
+
+// Format hides the text from every verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue hides the text.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText hides the text from encoders.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// prepareProofs completes the configuration of steps 14 and 17.
+func (g *guard) prepareProofs() {
+	if g.Replicas > 1 && g.Replays == nil {
+		// delegation.md §6: "shared store when there is more than one replica
+		// (memory otherwise, and `guard` refuses to start with Replicas > 1)".
+		panic("guard: Config.Replicas is more than one, and Config.Replays is missing")
+	}
+	g.used = newUsedProofs(g.Replays)
+	if u, err := url.Parse(g.Resource); err == nil {
+		g.origin = u.Scheme + "://" + u.Host
+	}
+	if g.URL == nil {
+		g.URL = g.urlOf
+	}
+}
+
+// urlOf is the default of Config.URL. The request line is what the client
+// wrote; r.URL may have been cut by http.StripPrefix.
+func (g *guard) urlOf(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return g.origin + r.RequestURI
+	}
+	return g.origin + r.URL.EscapedPath()
+}
+
+func bindingFailed(detail string) error {
+	return &delegation.Refusal{Reason: delegation.HolderBindingFailed, Part: -1, Detail: detail}
+}
+
+// possession is step 14: "proof: scheme, form, key, binding, time".
+func (v *visit) possession(r *http.Request, scheme string) error {
+	if err := v.chain.CheckScheme(scheme); err != nil {
+		return err // never the other scheme instead
+	}
+	if scheme == delegation.Bearer {
+		return nil
+	}
+	g, jkt := v.guard, v.chain.JKT()
+	v.dpopError = invalidProof
+	// RFC 9449 §4.3: "There is not more than one DPoP HTTP request header field."
+	proofs := r.Header.Values("DPoP")
+	if len(proofs) != 1 {
+		return bindingFailed(fmt.Sprintf("%d DPoP headers", len(proofs)))
+	}
+	if jkt == "" {
+		return bindingFailed("no key to prove")
+	}
+	proof, err := agent.VerifyProof(proofs[0], agent.ProofCheck{
+		Method: r.Method, URL: g.URL(r), Token: string(v.credential), JKT: jkt, Now: v.now,
+	})
+	if err != nil {
+		return bindingFailed(strings.TrimPrefix(err.Error(), "invalid: "))
+	}
+	if g.Nonces != nil && !g.Nonces.Valid(proof.Nonce, jkt, v.now) {
+		v.dpopError = useNonce
+		return bindingFailed("proof: nonce")
+	}
+	v.proof, v.proofText = &proof, Secret(proofs[0])
+	return v.sideEffect(r)
+}
+
+// sideEffect refuses what a DPoP proof is too little for (delegation.md §6:
+// "Side effects … need an AAT proof for chains, or DPoP where the guard is told
+// `DPoPForWrites`").
+func (v *visit) sideEffect(r *http.Request) error {
+	if v.guard.DPoPForWrites || v.chain.Plain() {
+		return nil
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return nil
+	}
+	if !v.guard.stopAfterAuthentication {
+		// A need that cannot be computed is not known to be harmless.
+		if need, err := v.needs(r); err == nil && need.ReadOnly {
+			return nil
+		}
+	}
+	return bindingFailed("a DPoP proof is not enough for a side effect here")
+}
+
+// once is step 17: the proof is used up, and was not before.
+func (v *visit) once(ctx context.Context) error {
+	if v.proof == nil {
+		return nil
+	}
+	v.using.Do(func() { v.usedErr = v.guard.use(ctx, *v.proof, v.now) })
+	return v.usedErr
+}
+
+func (g *guard) use(ctx context.Context, p agent.VerifiedProof, now time.Time) error {
+	fresh, err := g.used.once(ctx, p.Key.Thumbprint(), p.ReplayKey(), now, p.Until())
+	switch {
+	case err != nil:
+		// Not known to be new is not good enough, and no replay either.
+		g.Log.ErrorContext(ctx, "whether a proof was used before is unknown", "error", err)
+		return &delegation.Refusal{Reason: delegation.StatusUnknown, Part: -1, Detail: "proof"}
+	case !fresh:
+		return &delegation.Refusal{Reason: delegation.Replayed, Part: -1, Detail: "proof"}
+	}
+	return nil
+}
+
+// offerNonce hands the next nonce to a holder who used an older one (RFC 9449
+// §8.2), before it is told to.
+func (v *visit) offerNonce(h http.Header) {
+	if v.proof == nil || v.guard.Nonces == nil {
+		return
+	}
+	if next := v.guard.Nonces.Nonce(v.chain.JKT(), v.now); next != v.proof.Nonce {
+		h.Set(nonceHeader, next)
+		h.Set("Cache-Control", "no-store") // a cached answer would hand out an old one
+	}
+}
