@@ -70,5 +70,30 @@ func (c Credential) Derive(receiver agent.PublicKey, agentID string, narrow dele
 // audiences. It is for programs that cannot use a Transport, which also checks
 // where the request goes. nonce is the last DPoP-Nonce of that server, or "".
 func (c Credential) Authorize(r *http.Request, nonce string, now time.Time) error {
-	return failed("not built")
+	r.Header.Del(proofHeader)
+	r.Header.Del("Authorization")
+	if c.Key.IsZero() {
+		grant, err := delegation.UnverifiedHeld(string(c.Token))
+		if err != nil {
+			return failed("reading the token: %w", err)
+		}
+		if grant.Scheme() != delegation.Bearer {
+			return failed("the token is bound to a key that is not here")
+		}
+		r.Header.Set("Authorization", delegation.Bearer+" "+string(c.Token))
+		return nil
+	}
+	method := r.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	proof, err := agent.SignProof(c.Key, agent.Proof{
+		Method: method, URL: r.URL.String(), Token: string(c.Token), Nonce: nonce, IssuedAt: now,
+	})
+	if err != nil {
+		return failed("making a proof: %w", err)
+	}
+	r.Header.Set("Authorization", delegation.DPoP+" "+string(c.Token))
+	r.Header.Set(proofHeader, proof)
+	return nil
 }

@@ -5,8 +5,13 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // Transport is an http.RoundTripper that adds token and proof where they
@@ -26,11 +31,14 @@ type Transport struct {
 	AllowAddresses []netip.Prefix
 	// RootCAs verify servers; nil is the system's.
 	RootCAs *x509.CertPool
-	// Report is told of every refusal and, if ReportAllowed or the token
-	// demands it (audit_required), of a request that is about to leave. If the
-	// token demands it, an error of Report refuses the request.
+	// Report is told of every refusal, once. Where the token demands it
+	// (audit_required), it is also told of every request to somebody else than
+	// an audience before a byte leaves, and an error of it refuses the request:
+	// "the record is durable before the action runs". What an audience is asked
+	// to do, the audience records. After a refusal its error changes nothing.
 	Report func(context.Context, Attempt) error
-	// ReportAllowed reports requests outside the audience that are allowed.
+	// ReportAllowed reports allowed requests, too, without the token's demand.
+	// An error of Report then refuses as well.
 	ReportAllowed bool
 	// Lookup resolves a host; nil asks the system.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -38,12 +46,134 @@ type Transport struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	nonces nonces
+	pool   pool
 }
 
-// RoundTrip sends one request, or refuses it with a *Refused.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return nil, failed("not built")
+func (t *Transport) now() time.Time {
+	if t.Now == nil {
+		return time.Now()
+	}
+	return t.Now()
 }
 
 // CloseIdleConnections closes connections that nobody uses.
-func (t *Transport) CloseIdleConnections() {}
+func (t *Transport) CloseIdleConnections() { t.pool.closeIdle() }
+
+// RoundTrip sends one request, or refuses it with a *Refused. It never sends
+// more of a body, or returns more of one, than every link allows: a length that
+// is known is refused at once, and reading on beyond it fails with a *Refused
+// otherwise. Where a server wants a nonce in the proof, and the body can be had
+// again (GetBody), the request is sent a second time.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	v, err := t.judge(r.Context(), attemptOf(r, t.now()), r.URL, false)
+	if err == nil {
+		err = v.checkRequest(r)
+	}
+	if err == nil {
+		err = v.announce(r.Context())
+	}
+	if err != nil {
+		closeBody(r)
+		return nil, err
+	}
+	answer, again, err := v.send(r, r.Body)
+	if err != nil || !again {
+		return answer, err
+	}
+	body := r.Body
+	if r.GetBody != nil {
+		if body, err = r.GetBody(); err != nil {
+			return answer, nil // the server's refusal is the answer then
+		}
+	}
+	_ = answer.Body.Close()
+	answer, _, err = v.send(r, body)
+	return answer, err
+}
+
+// send sends the request once. again says that it is worth sending it once
+// more, with a new proof: the server wanted a nonce, which is known now, or
+// net/http sent this one twice.
+func (v *verdict) send(r *http.Request, body bodyReader) (answer *http.Response, again bool, err error) {
+	var connections atomic.Int32
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connections.Add(1) },
+	})
+	out := r.Clone(ctx)
+	out.URL.Scheme, out.URL.Host, out.Host = v.to.scheme, v.to.urlHost(), ""
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	key := ""
+	if v.own {
+		if !v.cred.Key.IsZero() {
+			key = nonceKey(out.URL.String(), v.cred.Key.Public())
+		}
+		if err := v.cred.Authorize(out, v.t.nonces.get(key), v.t.now()); err != nil {
+			closeBody(r)
+			return nil, false, err
+		}
+	} else {
+		v.stripForeign(out.Header)
+	}
+	counted := v.meterRequest(out, body)
+	answer, err = v.t.pool.transport(v.t, v.to, v.addresses).RoundTrip(out)
+	if refused := counted.refused(); refused != nil {
+		if answer != nil {
+			_ = answer.Body.Close()
+		}
+		return nil, false, refused
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	// The request that was sent has the token in its header; the caller's has
+	// not.
+	answer.Request = r
+	if key == "" {
+		return answer, false, v.meterResponse(answer)
+	}
+	v.t.nonces.keep(key, answer.Header)
+	again = answer.StatusCode == http.StatusUnauthorized && (r.GetBody != nil || noBody(r)) &&
+		(challenged(answer.Header, "use_dpop_nonce") && answer.Header.Get(nonceHeader) != "" ||
+			challenged(answer.Header, "invalid_dpop_proof") && connections.Load() > 1)
+	return answer, again, v.meterResponse(answer)
+}
+
+// challenged looks for an error in the challenges of a 401.
+func challenged(header http.Header, code string) bool {
+	for _, challenge := range header.Values("WWW-Authenticate") {
+		if strings.Contains(challenge, `error="`+code+`"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// stripForeign takes out what must not reach anybody but an audience. An
+// Authorization of the caller's own, for a service that kavach knows nothing
+// of, stays.
+func (v *verdict) stripForeign(header http.Header) {
+	header.Del(proofHeader)
+	for name, values := range header {
+		for _, value := range values {
+			if strings.Contains(value, string(v.cred.Token)) ||
+				name == "Authorization" && len(value) > 4 && strings.EqualFold(value[:5], delegation.DPoP+" ") {
+				header.Del(name)
+				break
+			}
+		}
+	}
+}
+
+func noBody(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
+
+// closeBody keeps the promise of http.RoundTripper: "RoundTrip must always
+// close the body, including on errors".
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}

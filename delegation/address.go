@@ -15,17 +15,31 @@ func CheckDestination(destination string) error {
 	return nil
 }
 
+// CheckAddress refuses addresses that no entry of allow_network reaches
+// (delegation.md §5: "unspecified, multicast, link-local and loopback addresses
+// are refused unless the runtime's own configuration names them"; what that
+// names, a runtime does not ask about). An address that carries an IPv4 address
+// (IPv4-mapped and -compatible, NAT64, 6to4, Teredo) is what it carries as well
+// as what it is. destination is for the refusal.
+func CheckAddress(destination string, address netip.Addr) error {
+	if !address.IsValid() || address.Zone() != "" {
+		return refuse(ConstraintViolated, DimensionNetwork, "host "+quoteShort(destination)+" has no usable address")
+	}
+	for _, a := range embedded(address) {
+		if kind := neverAddress(a); kind != "" {
+			return refuse(ConstraintViolated, DimensionNetwork,
+				"host "+quoteShort(destination)+" is at the "+kind+" address "+address.String())
+		}
+	}
+	return nil
+}
+
 // AllowsAddress asks every link whether a connection to destination
-// ("host:port") may go to the address that its name was resolved to. It is the
-// second question after AllowsNetwork, and the connection goes to exactly the
-// address that was asked about (delegation.md §5):
-//
-//   - unspecified, multicast, link-local and loopback addresses are refused;
-//     what a runtime's own configuration names, it does not ask about;
-//   - private ranges are allowed for exact names and refused for wildcard
-//     matches; a link that does not restrict the network has no say;
-//   - an address that carries an IPv4 address (IPv4-mapped and -compatible,
-//     NAT64, 6to4, Teredo) is what it carries as well as what it is.
+// ("host:port") may go to the address that its name was resolved to: after
+// CheckAddress, "private ranges are allowed for exact names, refused for
+// wildcard matches". A link that does not restrict the network has no say. It
+// is the second question after AllowsNetwork, and the connection goes to
+// exactly the address that was asked about.
 func (c *Chain) AllowsAddress(destination string, address netip.Addr) error {
 	if c.empty() {
 		return errEmpty()
@@ -33,27 +47,18 @@ func (c *Chain) AllowsAddress(destination string, address netip.Addr) error {
 	if err := CheckDestination(destination); err != nil {
 		return err
 	}
-	d, _ := parseHost(destination)
-	name := "host " + quoteShort(destination)
-	if !address.IsValid() || address.Zone() != "" {
-		return refuse(ConstraintViolated, DimensionNetwork, name+" has no usable address")
+	if err := CheckAddress(destination, address); err != nil {
+		return err
 	}
-	private := false
-	for _, a := range embedded(address) {
-		if kind := neverAddress(a); kind != "" {
-			return refuse(ConstraintViolated, DimensionNetwork, name+" is at a "+kind+" address")
-		}
-		private = private || isPrivate(a)
-	}
-	if !private {
+	if !slices.ContainsFunc(embedded(address), isPrivate) {
 		return nil
 	}
+	d, _ := parseHost(destination)
+	exactly := func(entry host) bool { return !entry.wildcard && entry.covers(d) }
 	for i := range c.parts {
-		l := c.parts[i].limits.AllowNetwork
-		exactly := func(entry host) bool { return !entry.wildcard && entry.covers(d) }
-		if l != nil && !slices.ContainsFunc(parseHosts(l), exactly) {
-			return refuse(ConstraintViolated, DimensionNetwork,
-				name+" is at a private address, which only an exact entry reaches").at(i)
+		if l := c.parts[i].limits.AllowNetwork; l != nil && !slices.ContainsFunc(parseHosts(l), exactly) {
+			return refuse(ConstraintViolated, DimensionNetwork, "host "+quoteShort(destination)+
+				" is at the private address "+address.String()+", which only an exact entry reaches").at(i)
 		}
 	}
 	return nil

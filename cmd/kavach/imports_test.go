@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"audit":      {"jcs"},
 	"wellknown":  nil,
 	"guard":      {"agent", "delegation", "wellknown"},
-	"client":     {"agent", "delegation"},
+	"client":     {"agent", "delegation", "jcs"},
 	"templates":  nil,
 	"migrations": nil,
 	"people":     {"audit", "templates"},

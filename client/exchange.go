@@ -1,0 +1,137 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+const (
+	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
+	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
+	typeHandle      = "urn:kavach:token-type:handle"
+	typeAgentKey    = "urn:kavach:token-type:agent-key"
+)
+
+// ExchangeAsk is what a token shall be exchanged for (RFC 8693). What it leaves
+// zero stays as the subject has it.
+type ExchangeAsk struct {
+	// Scopes narrow the subject's; nil leaves them out.
+	Scopes []string
+	// Resources narrow the subject's audience; nil leaves them out.
+	Resources []string
+	// TTL is how long it shall live, in whole seconds; 0 is the server's
+	// choice.
+	TTL time.Duration
+	// MaxDepth is how many more hand-overs the result shall allow.
+	MaxDepth *int
+	// Tools and Limits restrict it further.
+	Tools  delegation.Tools
+	Limits delegation.Limits
+	// Card is the key card of the agent that will use the result, with the
+	// issuer as its audience.
+	Card string
+	// Receiver is the key to bind the result to, if it is not the subject's and
+	// no card names it.
+	Receiver agent.PublicKey
+	// Holder is a new key of one's own to bind the result to.
+	Holder agent.PrivateKey
+}
+
+// Exchange narrows a token or chain online (RFC 8693). The result's Key is
+// ask.Holder or the subject's own, and zero where the result is for somebody
+// else's key: then its Token is what to hand over.
+func (a *Agent) Exchange(ctx context.Context, subject Credential, ask ExchangeAsk) (Credential, error) {
+	form := url.Values{
+		"grant_type":         {grantExchange},
+		"subject_token":      {string(subject.Token)},
+		"subject_token_type": {typeAccessToken},
+	}
+	narrow(form, ask.Scopes, ask.Resources, ask.MaxDepth)
+	if ask.TTL > 0 {
+		form.Set("requested_expires_in", strconv.FormatInt(int64(ask.TTL/time.Second), 10))
+	}
+	if err := restrict(form, ask.Tools, ask.Limits); err != nil {
+		return Credential{}, err
+	}
+	if ask.Card != "" {
+		form.Set("actor_token", ask.Card)
+		form.Set("actor_token_type", typeAgentKey)
+	}
+	// delegation.md §7: "step 14 is the request's own DPoP proof … by the
+	// subject leaf's key; it binds the result only if no other key is given".
+	q := tokenRequest{form: form, prover: subject.Key, holder: subject.Key, unbound: subject.Key.IsZero()}
+	if !subject.Key.IsZero() {
+		q.ath = string(subject.Token)
+	}
+	receiver := ask.Receiver
+	switch {
+	case !ask.Holder.IsZero():
+		holder, err := a.holder(ask.Holder)
+		if err != nil {
+			return Credential{}, err
+		}
+		if !receiver.IsZero() || ask.Card != "" {
+			return Credential{}, failed("the result can be bound to one key only")
+		}
+		q.holder, receiver = holder, holder.Public()
+		if subject.Key.IsZero() {
+			q.prover, receiver = holder, agent.PublicKey{} // the proof says it better
+		}
+		q.bound, q.unbound = holder.Public(), false
+	case !receiver.IsZero():
+		q.holder, q.bound, q.unbound = agent.PrivateKey{}, receiver, false
+	case ask.Card != "":
+		q.holder, q.unbound = agent.PrivateKey{}, false
+	}
+	if !receiver.IsZero() {
+		cnf, err := jcs.Marshal(map[string]any{"jwk": receiver.JWK()})
+		if err != nil {
+			return Credential{}, failed("writing req_cnf: %w", err)
+		}
+		form.Set("req_cnf", string(cnf))
+	}
+	return a.grant(ctx, q)
+}
+
+// Redeem turns a handle, which MCP delegate gave out for this agent, into a
+// token bound to holder; a zero holder makes one. A handle works once, within a
+// minute.
+func (a *Agent) Redeem(ctx context.Context, handle string, holder agent.PrivateKey) (Credential, error) {
+	holder, err := a.holder(holder)
+	if err != nil {
+		return Credential{}, err
+	}
+	return a.grant(ctx, tokenRequest{prover: holder, holder: holder, form: url.Values{
+		"grant_type":         {grantExchange},
+		"subject_token":      {handle},
+		"subject_token_type": {typeHandle},
+	}})
+}
+
+// restrict writes authorization_details (RFC 9396) for what is asked.
+func restrict(form url.Values, tools delegation.Tools, limits delegation.Limits) error {
+	var details []map[string]any
+	if tools != nil {
+		details = append(details, map[string]any{"type": "attenuating_agent_token", "tools": tools.Map()})
+	}
+	if !limits.IsZero() {
+		entry := limits.Map()
+		entry["type"] = "kavach_limits"
+		details = append(details, entry)
+	}
+	if details == nil {
+		return nil
+	}
+	text, err := jcs.Marshal(details)
+	if err != nil {
+		return failed("writing authorization_details: %w", err)
+	}
+	form.Set("authorization_details", string(text))
+	return nil
+}
