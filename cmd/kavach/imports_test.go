@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"api":        {"audit", "authz", "delegation", "guard", "jcs"},
 	"mcp":        {"agent", "audit", "delegation", "guard", "jcs"},
 	"store":      {"agent", "audit", "authz", "migrations", "people"},
+	"demo":       {"agent", "client", "delegation", "guard", "wellknown"},
 }
 
 // heavy dependencies are imported by exactly one package, so that they can be
