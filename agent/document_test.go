@@ -357,9 +357,9 @@ func TestAssertionForms(t *testing.T) {
 	}
 }
 
-// TestEdDSAIsForAssertionsOnly: a header that says EdDSA is what many libraries
+// TestEdDSAIsForAssertionsAndProofs: a header that says EdDSA is what many libraries
 // write; nothing that kavach defines itself takes it.
-func TestEdDSAIsForAssertionsOnly(t *testing.T) {
+func TestEdDSAIsForAssertionsAndProofs(t *testing.T) {
 	key := newEd25519(t)
 	id := key.Public().Thumbprint()
 	eddsa := func(key agent.PrivateKey, typ string, claims map[string]any) string {

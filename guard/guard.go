@@ -117,7 +117,8 @@ type Config struct {
 	// Replicas is how many processes serve this resource, if more than one.
 	// Then Replays is needed.
 	Replicas int
-	// Nonces, if set, makes every proof carry a nonce of this server.
+	// Nonces, if set, makes every proof carry a nonce of this server; see
+	// NewNonces.
 	Nonces Nonces
 	// URL returns the URL that a proof for the request must name, as clients
 	// write it. Nil: the origin of Resource and the path of the request line.
@@ -147,6 +148,10 @@ const (
 type Decision struct {
 	// Request is the request; its body belongs to the handler.
 	Request *http.Request
+	// URL is what a proof for the request has to name, and Time when the
+	// request was judged.
+	URL  string
+	Time time.Time
 	// Chain is what the token verified to, nil if it did not or if it is not
 	// for this resource.
 	Chain *delegation.Chain
@@ -165,7 +170,8 @@ type Decision struct {
 	Reason    delegation.Reason
 	Dimension string
 	Detail    string
-	// Need is what the request needed, as far as it came to that.
+	// Need is what the request needed, as far as it came to that. Behind
+	// Authenticate it is set only in what Refuse reports.
 	Need delegation.Request
 }
 
@@ -379,7 +385,7 @@ func (v *visit) reportAllowed(r *http.Request) error {
 
 // decision begins what is reported of the visit.
 func (v *visit) decision(r *http.Request, need delegation.Request) Decision {
-	return Decision{Request: r, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Need: need}
+	return Decision{Request: r, URL: v.guard.URL(r), Time: v.now, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Need: need}
 }
 
 // report tells a refusal. It does not depend on the log: what was refused stays
