@@ -14,6 +14,7 @@ import (
 
 type agentCmds struct {
 	Create   agentCreateCmd   `cmd:"" group:"offline" help:"Make an agent's key and signed manifest; prints its id."`
+	Card     agentCardCmd     `cmd:"" group:"offline" help:"Sign a key card: tell a delegator which key is this agent's."`
 	Enrol    agentEnrolCmd    `cmd:"" group:"operator" help:"Print a token that lets one agent register, once."`
 	List     agentListCmd     `cmd:"" group:"operator" help:"List agents."`
 	Show     agentShowCmd     `cmd:"" group:"operator" help:"Show an agent."`

@@ -25,8 +25,14 @@ type cli struct {
 	Holder   holderCmds  `cmd:"" group:"offline" help:"Keys that hold a delegation."`
 	Delegate delegateCmd `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`
 	Verify   verifyCmd   `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
-	Token    tokenCmds   `cmd:"" group:"offline" help:"Look into tokens."`
+	Proof    proofCmd    `cmd:"" group:"offline" help:"Print the DPoP proof of one request."`
+	Token    tokenCmds   `cmd:"" help:"Get tokens, and look into them."`
 	Version  versionCmd  `cmd:"" group:"offline" help:"Print the version."`
+
+	Call   callCmd   `cmd:"" group:"agent" help:"Send one request, as the token of the agent allows it."`
+	Egress egressCmd `cmd:"" group:"agent" help:"Be the forward proxy that lets a program reach what its token allows."`
+	Redeem redeemCmd `cmd:"" group:"agent" help:"Turn a handle that was made for the agent into its token."`
+	MCP    mcpCmd    `cmd:"" name:"mcp" group:"agent" help:"Be an MCP server on stdio: a client of a running kavach."`
 }
 
 // groups titles the three kinds of commands, in the order --help shows them.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/delegation"
 )
 
@@ -14,8 +13,6 @@ import (
 type delegateCmd struct {
 	Parent        string        `required:"" placeholder:"FILE" help:"File with the chain to hand on; - is standard input."`
 	KeyFile       string        `required:"" placeholder:"FILE" help:"The key the chain is bound to."`
-	To            string        `required:"" placeholder:"FILE" help:"The receiver's public JWK, as 'kavach holder new' prints it."`
-	Agent         string        `required:"" placeholder:"ID" help:"The receiver's agent id; in the chain it is your word."`
 	Scope         string        `required:"" placeholder:"SCOPES" help:"What to hand on, separated by spaces; no more than the chain has."`
 	TTL           time.Duration `name:"ttl" default:"120s" help:"How long it lives (${default}, at most 15m, and no longer than the chain)."`
 	Audience      []string      `sep:"none" placeholder:"URL" help:"Resource server it is for; repeatable (those of the chain)."`
@@ -26,11 +23,15 @@ type delegateCmd struct {
 	MaxFileSize   string        `placeholder:"N" help:"Most bytes to read or write (5MB, 5MiB)."`
 	AuditRequired bool          `help:"Nothing is done with it before the record of it is durable."`
 	MaxDepth      *int          `placeholder:"N" help:"How many more links may follow; 0 seals it (what the chain leaves)."`
+	receiverFlags
 	jsonFlag
 }
 
 func (c *delegateCmd) Run(w *world) error {
-	if err := onceStdin(c.Parent, c.KeyFile, c.To); err != nil {
+	if err := onceStdin(c.Parent, c.KeyFile, c.To, c.Card, c.Manifest); err != nil {
+		return err
+	}
+	if err := c.checkReceiver(); err != nil {
 		return err
 	}
 	narrow, err := c.narrow()
@@ -45,17 +46,18 @@ func (c *delegateCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	to, err := w.readPublicKey(c.To)
+	to, agentID, err := c.receiver(w, parent)
 	if err != nil {
 		return err
 	}
+	narrow.ClientID = agentID
 	derived, err := delegation.Derive(parent, key, to, narrow, w.now())
 	if err != nil {
 		return withHint(err, delegateHint(err))
 	}
 	if c.JSON {
 		return w.printJSON(map[string]any{
-			"chain": derived.Chain, "token_id": derived.LID,
+			"chain": derived.Chain, "token_id": derived.LID, "agent": agentID, "confirmed": c.Card != "",
 			"expires_in": secondsLeft(derived.Expires, w.now()), "clamped": derived.Clamped,
 		})
 	}
@@ -69,16 +71,14 @@ func (c *delegateCmd) Run(w *world) error {
 // narrow puts the flags together.
 func (c *delegateCmd) narrow() (delegation.Narrow, error) {
 	n := delegation.Narrow{
-		ClientID: c.Agent, Scopes: words(c.Scope), Audience: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth,
+		Scopes: words(c.Scope), Audience: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth,
 		Limits: delegation.Limits{Resources: c.Resource, AllowNetwork: c.AllowNetwork},
 	}
 	if n.TTL < delegation.MinLinkTTL || n.TTL > delegation.MaxLinkTTL {
 		return n, usagef("write it like 90s or 5m", "--ttl %s is not between 1s and 15m", c.TTL)
 	}
-	for _, scope := range n.Scopes {
-		if !agent.IsScope(scope) {
-			return n, usagef("", "--scope holds %q, which is not a scope", scope)
-		}
+	if err := checkScopes(n.Scopes); err != nil {
+		return n, err
 	}
 	if c.NoNetwork {
 		if len(c.AllowNetwork) > 0 {

@@ -58,7 +58,7 @@ func oneLine(s string) string {
 // a terminal did not ask a package.
 func plain(err error) error {
 	text := err.Error()
-	for _, prefix := range []string{"people: ", "authz: ", "audit: ", "store: "} {
+	for _, prefix := range []string{"people: ", "authz: ", "audit: ", "store: ", "client: ", "mcp: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return &plainError{err: err, text: text}

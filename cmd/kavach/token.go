@@ -11,7 +11,8 @@ import (
 )
 
 type tokenCmds struct {
-	Inspect tokenInspectCmd `cmd:"" help:"Show what a token says, without verifying anything."`
+	Get     tokenGetCmd     `cmd:"" group:"agent" default:"withargs" help:"Sign in as an agent and print its token; 'kavach token' alone means this."`
+	Inspect tokenInspectCmd `cmd:"" group:"offline" help:"Show what a token says, without verifying anything."`
 }
 
 // tokenInspectCmd takes a token or chain apart. Nothing it prints is verified,

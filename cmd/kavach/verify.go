@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
 	"github.com/kavach-dev/kavach/wellknown"
@@ -25,12 +26,19 @@ type verifyCmd struct {
 	Resource string   `placeholder:"ID" help:"… on this resource."`
 	Host     string   `placeholder:"HOST[:PORT]" help:"… that connects to this host."`
 	Size     string   `placeholder:"N" help:"… that reads or writes this many bytes (5MB, 5MiB)."`
+	Proof    string   `placeholder:"FILE" help:"The DPoP proof that came with it; with --method and --url of the request."`
+	Method   string   `placeholder:"METHOD" help:"… the method it must be for."`
+	URL      string   `name:"url" placeholder:"URL" help:"… the URL it must be for."`
 	Without  []string `sep:"," enum:"network,size" placeholder:"DIMENSION" help:"… that opens no connection (network) or moves no bytes (size); repeatable. What is restricted and neither given nor named here is refused."`
 	jsonFlag
 }
 
 func (c *verifyCmd) Run(w *world) error {
-	if err := onceStdin(c.Token, c.JWKS); err != nil {
+	if err := onceStdin(c.Token, c.JWKS, c.Proof); err != nil {
+		return err
+	}
+	method, err := c.proofOf()
+	if err != nil {
 		return err
 	}
 	request, asked, err := c.request()
@@ -47,6 +55,13 @@ func (c *verifyCmd) Run(w *world) error {
 	}
 	v := verdict{now: w.now(), unchecked: []string{"revocation"}}
 	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, token, c.Audience)
+	if c.Proof != "" {
+		proof, err := w.readLine(c.Proof)
+		if err != nil {
+			return err
+		}
+		v.prove(proof, agent.ProofCheck{Method: method, URL: c.URL, Token: token, Now: v.now})
+	}
 	if asked && v.chain != nil {
 		v.decide(request)
 	} else {
@@ -142,8 +157,8 @@ type verdict struct {
 	unchecked []string
 }
 
-// judge runs steps 0 to 13 of delegation.md §6; 14 and 15 cannot be decided
-// here and stay unchecked.
+// judge runs steps 0 to 13 of delegation.md §6; 15 cannot be decided here and
+// stays unchecked, and so does 14 unless a proof is at hand.
 func (v *verdict) judge(verifier *delegation.Verifier, token, audience string) {
 	chain, err := verifier.Verify(token, v.now)
 	if err != nil {

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+// callCmd sends one request as the holder of a token would: with token and
+// proof where the token is for, and nowhere that any link does not allow.
+type callCmd struct {
+	URL      string        `arg:"" name:"url" help:"What to call."`
+	Method   string        `placeholder:"METHOD" help:"Method of the request (GET; POST with --data-file)."`
+	DataFile string        `placeholder:"FILE" help:"Body of the request; - is standard input."`
+	Header   []string      `sep:"none" placeholder:"NAME: VALUE" help:"A header of the request; repeatable. Token and proof come by themselves."`
+	Include  bool          `help:"Print status and headers of the answer before its body."`
+	Timeout  time.Duration `default:"60s" help:"How long the answer may take (${default})."`
+	heldFlags
+	reachFlags
+	reportFlags
+}
+
+// heldFlags name a token and the key it is bound to.
+type heldFlags struct {
+	TokenFile string `required:"" placeholder:"FILE" help:"File with the token or chain; - is standard input."`
+	KeyFile   string `placeholder:"FILE" help:"The key it is bound to (none, for a bearer token)."`
+}
+
+// credential reads token and key.
+func (f heldFlags) credential(w *world) (client.Credential, error) {
+	token, err := w.readLine(f.TokenFile)
+	if err != nil {
+		return client.Credential{}, err
+	}
+	key, err := f.key(w)
+	if err != nil {
+		return client.Credential{}, err
+	}
+	return hold(token, key, f)
+}
+
+// key reads the key, if one is named.
+func (f heldFlags) key(w *world) (agent.PrivateKey, error) {
+	if f.KeyFile == "" {
+		return agent.PrivateKey{}, nil
+	}
+	return w.readPrivateKey(f.KeyFile)
+}
+
+// hold puts token and key together.
+func hold(token string, key agent.PrivateKey, f heldFlags) (client.Credential, error) {
+	c, err := client.Hold(token, key)
+	if err == nil {
+		return c, nil
+	}
+	hint := "--token-file holds a token or chain, and --key-file the key that it was made for"
+	if f.KeyFile == "" {
+		hint = "a bound token needs its key: --key-file holder.key.json"
+	}
+	return c, withHint(fmt.Errorf("taking the token %s: %w", f.TokenFile, plain(err)), hint)
+}
+
+func (c *callCmd) Run(w *world) error {
+	if err := onceStdin(c.TokenFile, c.KeyFile, c.DataFile); err != nil {
+		return err
+	}
+	request, err := c.request(w)
+	if err != nil {
+		return err
+	}
+	credential, err := c.credential(w)
+	if err != nil {
+		return err
+	}
+	transport, err := c.callTransport(w, credential)
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
+	if transport.Report, err = c.report(w, c.reachFlags, credential, credential.Key); err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport, Timeout: c.Timeout}).Do(request)
+	if err != nil {
+		return callError(err)
+	}
+	defer resp.Body.Close()
+	return c.show(w, resp)
+}
+
+// request puts the flags together.
+func (c *callCmd) request(w *world) (*http.Request, error) {
+	if err := checkHTTP("the URL", c.URL); err != nil {
+		return nil, err
+	}
+	if c.Method == "" {
+		c.Method = http.MethodGet
+		if c.DataFile != "" {
+			c.Method = http.MethodPost
+		}
+	}
+	method, err := checkMethod(c.Method)
+	if err != nil {
+		return nil, err
+	}
+	header, err := c.headers()
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(w.ctx, method, c.URL, nil)
+	if err != nil {
+		return nil, usage(err, "")
+	}
+	r.Header = header
+	if c.DataFile == "" {
+		return r, nil
+	}
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/json")
+	}
+	return r, w.setBody(r, c.DataFile)
+}
+
+// headers reads --header.
+func (c *callCmd) headers() (http.Header, error) {
+	h := http.Header{}
+	for _, line := range c.Header {
+		name, value, ok := strings.Cut(line, ":")
+		name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+		switch {
+		case !ok || name == "":
+			return nil, usagef("write it like --header 'Accept: text/plain'", "--header %q is not NAME: VALUE", oneLine(name))
+		case name == "Authorization" || name == "Dpop" || name == "Cookie" || name == "Proxy-Authorization":
+			// Every user of the machine can read arguments (design §4.8).
+			return nil, usagef("the token comes from --token-file, and its proof by itself", "--header does not take %s", name)
+		case name == "Host" || name == "Content-Length" || name == "Transfer-Encoding" || name == "Connection":
+			return nil, usagef("", "--header does not take %s: the request says it by itself", name)
+		}
+		h.Add(name, strings.TrimSpace(value))
+	}
+	return h, nil
+}
+
+// setBody makes a file the body of a request: of known length, and to be read
+// again if the request has to be sent once more.
+func (w *world) setBody(r *http.Request, name string) error {
+	if name == "-" {
+		data, err := w.read(name)
+		if err != nil {
+			return err
+		}
+		r.ContentLength = int64(len(data))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	} else {
+		info, err := os.Stat(name)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", name, pathCause(err))
+		}
+		if !info.Mode().IsRegular() {
+			return withHint(fmt.Errorf("reading %s: not a file", name), "- reads standard input")
+		}
+		r.ContentLength = info.Size()
+		r.GetBody = func() (io.ReadCloser, error) {
+			f, err := os.Open(name)
+			if err != nil {
+				return nil, fmt.Errorf("reading %s: %w", name, pathCause(err))
+			}
+			return f, nil
+		}
+	}
+	body, err := r.GetBody()
+	r.Body = body
+	return err
+}
+
+// show prints the answer. A status of 400 and more is a failure, whose body is
+// printed all the same.
+func (c *callCmd) show(w *world, resp *http.Response) error {
+	if c.Include {
+		fmt.Fprintf(w.stdout, "%s %s\r\n", resp.Proto, resp.Status)
+		if err := resp.Header.Write(w.stdout); err != nil {
+			return err
+		}
+		fmt.Fprint(w.stdout, "\r\n")
+	}
+	var head bytes.Buffer
+	out := w.stdout
+	if resp.StatusCode >= http.StatusBadRequest {
+		out = io.MultiWriter(w.stdout, &limitedBuffer{&head, agent.MaxToken})
+	}
+	if _, err := io.Copy(out, resp.Body); err != nil {
+		return callError(err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return nil
+	}
+	return statusError(resp, head.Bytes())
+}
+
+// limitedBuffer keeps the beginning of what is written to it.
+type limitedBuffer struct {
+	*bytes.Buffer
+	limit int
+}
+
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	b.Buffer.Write(p[:min(len(p), b.limit-b.Len())])
+	return len(p), nil
+}
+
+// callError is a request that was not answered: refused here, before it left,
+// or lost on the way.
+func callError(err error) error {
+	var refused *delegation.Refusal
+	if errors.As(err, &refused) {
+		return refused
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
+	return plain(urlCause(err))
+}
+
+// statusError is what a server refused, in its own words.
+func statusError(resp *http.Response, body []byte) error {
+	said := fmt.Sprintf("%s answers with status %d", resp.Request.URL.Redacted(), resp.StatusCode)
+	v, err := jcs.Parse(body, jcs.Limits{})
+	code, description := v.Get("error").Str(), v.Get("error_description").Str()
+	if err != nil || code == "" {
+		return errors.New(said)
+	}
+	err = errors.New(strings.TrimSuffix(code+": "+description, ": "))
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return withHint(fmt.Errorf("refused: %w", err), said)
+	}
+	return fmt.Errorf("%s: %w", said, err)
+}

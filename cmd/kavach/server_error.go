@@ -1,0 +1,57 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+// serverError says what kept a command from getting something of the issuer:
+// what the server answered, or why it did not.
+func serverError(doing, issuer string, err error) error {
+	var answered *client.Error
+	var refused *delegation.Refusal
+	switch {
+	case errors.As(err, &answered):
+		return answerError(doing, issuer, answered)
+	case errors.As(err, &refused):
+		return refused
+	case isNetwork(err):
+		return withHint(fmt.Errorf("%s: asking %s: %w", doing, issuer, urlCause(plain(err))), "is the server running, and is --issuer its address?")
+	}
+	return fmt.Errorf("%s: %w", doing, plain(err))
+}
+
+// answerError is an OAuth error, with what to do about it.
+func answerError(doing, issuer string, e *client.Error) error {
+	if e.Code == "" {
+		return withHint(fmt.Errorf("%s: %s answers with status %d", doing, issuer, e.Status), "is --issuer the address of a kavach?")
+	}
+	err := fmt.Errorf("%s: %s", doing, strings.TrimSuffix(e.Code+": "+e.Description, ": "))
+	switch e.Code {
+	case "invalid_client":
+		return withHint(err, "the agent must be registered there and active (`kavach agent register`, `kavach agent list`), --key-file its key, and --issuer spelled as the server does")
+	case "invalid_scope", "unauthorized_client", "access_denied":
+		return withHint(err, "an agent gets what its manifest names, its owner holds and `kavach agent grant` gave it")
+	case "invalid_target":
+		return withHint(err, "`kavach resource list` shows the resources that the server issues for")
+	case "temporarily_unavailable":
+		return withHint(err, "nothing was issued: try again in a moment")
+	}
+	return err
+}
+
+// isNetwork says whether nothing was answered because nobody could be reached.
+func isNetwork(err error) bool {
+	var n net.Error
+	var o *net.OpError
+	var u *url.Error
+	var unknown x509.UnknownAuthorityError
+	return errors.As(err, &n) || errors.As(err, &o) || errors.As(err, &u) || errors.As(err, &unknown)
+}
