@@ -36,6 +36,20 @@ var (
 	ErrCursor = fmt.Errorf("%w: invalid cursor", ErrAudit)
 )
 
+// LostError is the ErrConflict of a Change that lost a condition: it tells which
+// Else committed in its place, where the answer depends on that.
+type LostError struct {
+	// Else is 1 for that of the Change, 2 for that Else's own, and so on; 0 if
+	// there was none, or if the last of them lost too.
+	Else int
+}
+
+// Error implements error.
+func (e *LostError) Error() string { return ErrConflict.Error() }
+
+// Unwrap makes a LostError an ErrConflict.
+func (e *LostError) Unwrap() error { return ErrConflict }
+
 // Effect is one prepared conditional statement. Only package store (or the
 // adapter of a test) makes one; everybody else passes it on.
 type Effect interface {

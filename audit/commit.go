@@ -91,7 +91,7 @@ func (l *Log) settle(todo []*pending, outcomes []Outcome) {
 		case o.Lost:
 			l.conflicts.Add(1)
 			l.changes.Add(1)
-			p.answer <- ErrConflict
+			p.answer <- &LostError{o.Else}
 		default:
 			l.changes.Add(1)
 			p.answer <- p.verdict
@@ -154,11 +154,11 @@ func firstAnswer(w *Write, found map[Key][]byte) (first bool, verdict error) {
 		case same && there == len(w.Drafts) && level == 0:
 			return true, nil
 		case same && there == len(w.Drafts):
-			return true, ErrConflict
+			return true, &LostError{level}
 		case w.Else != nil:
 			// The same id may stand for either branch.
 			if first, verdict := firstAnswer(w.Else, found); first && verdict == nil {
-				return true, ErrConflict
+				return true, &LostError{level + 1}
 			}
 		}
 		return true, ErrIDConflict
@@ -233,7 +233,7 @@ func (l *Log) unrecorded(ctx context.Context, todo []*pending) {
 			answer := p.verdict
 			if outcome.Lost {
 				l.conflicts.Add(1)
-				answer = ErrConflict
+				answer = &LostError{outcome.Else}
 			}
 			if len(p.keys) > 0 { // something waits, of it or of its Else
 				l.outbox.Add(1)

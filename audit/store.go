@@ -43,6 +43,8 @@ type Outcome struct {
 	// Lost says that a condition was lost; Records are those of the Else that
 	// committed, if one did.
 	Lost bool
+	// Else counts which of them that was, as LostError does.
+	Else int
 	// Err is the Write's own failure (it wraps ErrStatement): nothing remains.
 	Err error
 }

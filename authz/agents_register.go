@@ -76,7 +76,7 @@ func (a *Agents) Register(ctx context.Context, r Registration) (Agent, error) {
 	}
 	change := audit.Change{
 		Effects: []audit.Effect{
-			a.cfg.Store.Once(HashSecret("assertion "+m.ID+" "+proof.JTI), proof.Expires),
+			a.cfg.Store.Once(assertionKey(m.ID, proof.JTI), proof.Expires),
 			a.cfg.Store.InsertAgent(made),
 			a.cfg.Store.InsertManifest(made.ID, m.Seq, strings.TrimSpace(r.Manifest), now),
 		},

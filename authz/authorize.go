@@ -26,6 +26,7 @@ type request struct {
 	state        string
 	stateSent    bool
 	challenge    string
+	jkt          string // the key the code shall be bound to
 	ask          ask
 	prompts      prompts
 	hint         string
@@ -171,10 +172,12 @@ func (s *Server) understand(ctx context.Context, req *request, form url.Values, 
 	case form.Get("code_challenge_method") != "S256":
 		// RFC 7636 section 4.3: no method means plain.
 		return badRequest("invalid_request", "code_challenge_method must be S256")
-	case !isChallenge(form.Get("code_challenge")):
+	case !isSHA256(form.Get("code_challenge")):
 		return badRequest("invalid_request", "code_challenge must be 43 base64url characters")
+	case form.Get("dpop_jkt") != "" && !isSHA256(form.Get("dpop_jkt")):
+		return badRequest("invalid_request", "dpop_jkt must be the SHA-256 thumbprint of a key")
 	}
-	req.challenge, req.hint = form.Get("code_challenge"), form.Get("login_hint")
+	req.challenge, req.hint, req.jkt = form.Get("code_challenge"), form.Get("login_hint"), form.Get("dpop_jkt")
 	if len(req.hint) > 256 {
 		req.hint = ""
 	}
@@ -205,8 +208,8 @@ func (s *Server) understand(ctx context.Context, req *request, form url.Values, 
 	return nil
 }
 
-// isChallenge: S256 of anything is exactly 43 base64url characters.
-func isChallenge(text string) bool {
+// isSHA256: a SHA-256 of anything is exactly 43 base64url characters.
+func isSHA256(text string) bool {
 	if len(text) != 43 {
 		return false
 	}
@@ -252,7 +255,7 @@ func (s *Server) remember(w http.ResponseWriter, r *http.Request, req request) (
 	p := Pending{
 		ID: HashSecret(transaction), Browser: HashSecret(browser),
 		ClientID: req.client.ID, RedirectURI: req.redirect, RedirectSent: req.redirectSent,
-		State: req.state, StateSent: req.stateSent, Challenge: req.challenge,
+		State: req.state, StateSent: req.stateSent, Challenge: req.challenge, JKT: req.jkt,
 		Scopes: req.ask.scopes, Resources: req.ask.resources, LoginHint: req.hint,
 		Created: now, Expires: now.Add(pendingTTL),
 	}

@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/audit"
 )
 
 // maxCredential bounds what is decoded of a Basic header.
@@ -23,40 +27,89 @@ func unauthenticated() *Error {
 	}
 }
 
-// credentials is what a request says about the client that sends it.
+// credentials is what a request says about the client that sends it. secret is
+// a secret or an assertion, as method says.
 type credentials struct {
 	method   Method
 	clientID string
 	secret   string
 }
 
+// Authenticated is a client that a request comes from, and what its
+// authentication costs.
+type Authenticated struct {
+	// Client is who it is.
+	Client Client
+	// Once spends the assertion that was presented; it is empty for every other
+	// method. It belongs into the Change of the answer, so that a request which
+	// fails before burns nothing; if it is lost, the assertion was used before
+	// and the answer is the error of [Replayed].
+	Once []audit.Effect
+}
+
+// Replayed is the answer to an assertion that was used before: that of every
+// authentication that fails.
+func Replayed() *Error { return unauthenticated() }
+
 // Authenticate returns the client that a request whose form was read by
 // [ParseForm] comes from. It used exactly one method and that is the one it is
 // registered with. An error that is not an *Error is a failure of the database
 // and must be answered with 503: a client that reads invalid_client throws its
 // registration away.
-func (g *Registry) Authenticate(ctx context.Context, r *http.Request) (Client, error) {
+func (g *Registry) Authenticate(ctx context.Context, r *http.Request) (Authenticated, error) {
 	cred, err := readCredentials(r)
 	if err != nil {
-		return Client{}, err
+		return Authenticated{}, err
 	}
 	c, err := g.cachedClient(ctx, cred.clientID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Client{}, err
+		return Authenticated{}, err
 	}
 	// The same work whether or not the client exists.
 	matches := secretMatches(c.SecretHash, cred.secret)
 	switch {
 	case err != nil, c.Disabled, c.Method != cred.method:
-		return Client{}, unauthenticated()
 	case c.Method == MethodNone:
-		return c, nil
+		return Authenticated{Client: c}, nil
 	case c.Method == MethodBasic, c.Method == MethodPost:
 		if c.SecretHash != "" && matches {
-			return c, nil
+			return Authenticated{Client: c}, nil
+		}
+	case c.Method == MethodKeyJWT:
+		if spend, ok := g.checkAssertion(c, cred.secret); ok {
+			return Authenticated{Client: c, Once: []audit.Effect{spend}}, nil
 		}
 	}
-	return Client{}, unauthenticated()
+	return Authenticated{}, unauthenticated()
+}
+
+const (
+	// assertionType is the only form of a client assertion (RFC 7523 section
+	// 2.2): byte for byte.
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// clientAssertionLife is the longest life of an assertion
+	// (authorization-server.md §2: "lifetime ≤ 5 min").
+	clientAssertionLife = 5 * time.Minute
+)
+
+// checkAssertion verifies an assertion under one of the client's keys: for an
+// agent its identity key. The effect says that it is used.
+func (g *Registry) checkAssertion(c Client, assertion string) (audit.Effect, bool) {
+	for _, key := range c.Keys {
+		a, err := agent.VerifyAssertion(assertion, key, agent.AssertionCheck{
+			ClientID: c.ID, Audience: g.cfg.Issuer, MaxLifetime: clientAssertionLife, Now: g.now(),
+		})
+		if err == nil {
+			return g.cfg.Store.Once(assertionKey(c.ID, a.JTI), a.Expires), true
+		}
+	}
+	return nil, false
+}
+
+// assertionKey names an assertion among all that may come once: "jti once per
+// client", wherever it is presented.
+func assertionKey(clientID, jti string) string {
+	return HashSecret("assertion " + clientID + " " + jti)
 }
 
 func readCredentials(r *http.Request) (credentials, error) {
@@ -77,9 +130,14 @@ func readCredentials(r *http.Request) (credentials, error) {
 		found = append(found, credentials{MethodPost, id, r.PostForm.Get("client_secret")})
 	}
 	if r.PostForm.Has("client_assertion") || r.PostForm.Has("client_assertion_type") {
-		// Nobody may use assertions here yet; as a second method it is refused
-		// as one.
-		found = append(found, credentials{MethodKeyJWT, id, ""})
+		cred := credentials{method: MethodKeyJWT, secret: r.PostForm.Get("client_assertion")}
+		if r.PostForm.Get("client_assertion_type") == assertionType {
+			// Who it says it is; that it is, its signature shows. RFC 7521
+			// section 4.2: client_id "is unnecessary ... If present, the value
+			// ... MUST identify the same client".
+			cred.clientID, _ = agent.UnverifiedAssertionClient(cred.secret)
+		}
+		found = append(found, cred)
 	}
 	switch {
 	case len(found) > 1:

@@ -32,9 +32,9 @@ func (rt *registryTest) authenticate(a authRequest) reply {
 	return serve(func(w http.ResponseWriter, r *http.Request) {
 		err := authz.ParseForm(w, r)
 		if err == nil {
-			var c authz.Client
+			var c authz.Authenticated
 			if c, err = rt.Authenticate(r.Context(), r); err == nil {
-				authz.WriteJSON(w, http.StatusOK, map[string]string{"client": c.ID})
+				authz.WriteJSON(w, http.StatusOK, map[string]string{"client": c.Client.ID})
 				return
 			}
 		}

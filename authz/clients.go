@@ -24,7 +24,7 @@ const (
 	MethodNone   Method = "none"
 	MethodBasic  Method = "client_secret_basic"
 	MethodPost   Method = "client_secret_post"
-	MethodKeyJWT Method = "private_key_jwt" // agents only
+	MethodKeyJWT Method = "private_key_jwt" // agents, and clients with registered keys
 )
 
 // ClientKind is where a client comes from; it decides what it may do (§3b).
@@ -46,17 +46,25 @@ const (
 
 // Client is an OAuth client.
 type Client struct {
-	ID              string
-	Name            string
-	Kind            ClientKind
-	Method          Method
-	SecretHash      string // base64url SHA-256 of a secret of 256 random bits; empty for none
-	RedirectURIs    []string
-	GrantTypes      []string
-	Scopes          []string // client credentials only: what it may get
-	ApplicationType string   // "web" or "native", as registered; says nothing to us
-	URI             string   // client_uri, self-asserted
-	LogoURI         string   // logo_uri, never fetched
+	ID           string
+	Name         string
+	Kind         ClientKind
+	Method       Method
+	SecretHash   string // base64url SHA-256 of a secret of 256 random bits; empty for none
+	RedirectURIs []string
+	GrantTypes   []string
+	Scopes       []string // client credentials only: what it may get
+	// Keys verify the assertions of private_key_jwt: for an agent its identity
+	// key. They are authentication, never what a token is bound to.
+	Keys []agent.PublicKey
+	// BoundTokens says that it gets only tokens bound to a key by DPoP (RFC 9449
+	// section 5.2: "dpop_bound_access_tokens").
+	BoundTokens bool
+	// MaxDepth, of an agent, is how many levels its tokens may be handed on.
+	MaxDepth        int
+	ApplicationType string // "web" or "native", as registered; says nothing to us
+	URI             string // client_uri, self-asserted
+	LogoURI         string // logo_uri, never fetched
 	Disabled        bool
 	Created         time.Time
 	Used            time.Time // zero until a person approved it or it got a token
@@ -65,6 +73,9 @@ type Client struct {
 // Public says that the client cannot keep a secret: its id is a name, not
 // authentication.
 func (c Client) Public() bool { return c.Method == MethodNone }
+
+// hasSecret says that the client authenticates by a secret.
+func (c Client) hasSecret() bool { return c.Method == MethodBasic || c.Method == MethodPost }
 
 // May says whether the client may use a grant type (§3b).
 func (c Client) May(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
@@ -81,6 +92,11 @@ type NewClient struct {
 	RedirectURIs []string
 	GrantTypes   []string // empty: code and refresh with redirect URIs, client credentials with scopes
 	Scopes       []string // what client credentials may get
+	// Keys are those of private_key_jwt, which needs one and the others must
+	// not have.
+	Keys []agent.PublicKey
+	// BoundTokens gives it only tokens bound to a key by DPoP.
+	BoundTokens bool
 }
 
 // Actor is who administers: the command line, or a person or agent through the
@@ -126,6 +142,7 @@ func (g *Registry) AddClient(ctx context.Context, by Actor, n NewClient) (Client
 	c := Client{
 		ID: n.ID, Name: n.Name, Kind: KindStatic, Method: n.Method, RedirectURIs: n.RedirectURIs,
 		GrantTypes: slices.Clone(n.GrantTypes), Scopes: slices.Clone(n.Scopes), Created: g.now(),
+		Keys: slices.Clone(n.Keys), BoundTokens: n.BoundTokens,
 	}
 	if c.ID == "" {
 		c.ID = newClientID()
@@ -147,7 +164,7 @@ func (g *Registry) AddClient(ctx context.Context, by Actor, n NewClient) (Client
 		return Client{}, Secret{}, err
 	}
 	var secret Secret
-	if !c.Public() {
+	if c.hasSecret() {
 		secret = newSecret()
 		c.SecretHash = HashSecret(secret.text)
 	}
@@ -178,9 +195,12 @@ func (g *Registry) checkStatic(ctx context.Context, c Client) error {
 		return err
 	}
 	switch c.Method {
-	case MethodNone, MethodBasic, MethodPost:
+	case MethodNone, MethodBasic, MethodPost, MethodKeyJWT:
 	default:
-		return invalid("a client's method is none, client_secret_basic or client_secret_post")
+		return invalid("a client's method is none, client_secret_basic, client_secret_post or private_key_jwt")
+	}
+	if (c.Method == MethodKeyJWT) != (len(c.Keys) > 0) {
+		return invalid("keys and private_key_jwt belong together")
 	}
 	if len(c.RedirectURIs) > maxRedirects || len(c.Scopes) > maxScopes {
 		return invalid("a client has at most %d redirect URIs and %d scopes", maxRedirects, maxScopes)
@@ -255,7 +275,7 @@ func clientOf(a Agent, now time.Time) Client {
 	return Client{
 		ID: a.ID, Name: a.Name, Kind: KindAgent, Method: MethodKeyJWT,
 		GrantTypes: []string{GrantClientCredentials}, Scopes: a.Scopes,
-		Disabled: !a.Active(now), Created: a.Created,
+		Keys: []agent.PublicKey{a.Key}, MaxDepth: a.Depth(), Disabled: !a.Active(now), Created: a.Created,
 	}
 }
 

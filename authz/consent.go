@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
@@ -108,12 +109,26 @@ func (v *view) alike(resource string) bool {
 func fingerprint(c Client) string {
 	redirects := slices.Clone(c.RedirectURIs)
 	slices.Sort(redirects)
-	text, err := jcs.Marshal([]any{c.Name, string(c.Method), redirects})
+	fields := []any{c.Name, string(c.Method), redirects}
+	if len(c.Keys) > 0 {
+		fields = append(fields, keyThumbprints(c.Keys))
+	}
+	text, err := jcs.Marshal(fields)
 	if err != nil {
 		return "" // a name that is not UTF-8: fits no memory
 	}
 	sum := sha256.Sum256(text)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// keyThumbprints names a client's keys, sorted.
+func keyThumbprints(keys []agent.PublicKey) []string {
+	out := []string{}
+	for _, k := range keys {
+		out = append(out, k.Thumbprint())
+	}
+	slices.Sort(out)
+	return out
 }
 
 // approved reports whether all that is asked was approved before.
@@ -164,7 +179,7 @@ func (s *Server) approve(ctx context.Context, v *view, approved []pair, effects 
 	}
 	f := &flow{now: now, client: v.req.client, effects: effects, code: Code{
 		GrantID: delegation.NewJTI(now), ClientID: v.req.client.ID, Sub: v.user.ID,
-		RedirectURI: v.req.redirect, RedirectSent: v.req.redirectSent, Challenge: v.req.challenge,
+		RedirectURI: v.req.redirect, RedirectSent: v.req.redirectSent, Challenge: v.req.challenge, JKT: v.req.jkt,
 		Scopes: scopes, Resources: resources, MaxDepth: delegation.DefaultMaxDepth,
 		Created: now, Expires: now.Add(s.cfg.CodeTTL),
 	}}
@@ -271,7 +286,7 @@ func (s *Server) pending(w http.ResponseWriter, r *http.Request, transaction str
 	}
 	return p, request{
 		client: client, redirect: p.RedirectURI, redirectSent: p.RedirectSent,
-		state: p.State, stateSent: p.StateSent, challenge: p.Challenge, hint: p.LoginHint,
+		state: p.State, stateSent: p.StateSent, challenge: p.Challenge, jkt: p.JKT, hint: p.LoginHint,
 		ask:     ask{p.Scopes, p.Resources},
 		prompts: prompts{login: strings.Contains(p.Prompt, "login"), consent: strings.Contains(p.Prompt, "consent")},
 	}, nil

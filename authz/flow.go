@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 )
 
@@ -15,6 +16,17 @@ type flow struct {
 	client Client
 	// grantType is that of a token request.
 	grantType string
+	// assertion spends the client assertion of a token request, proofOnce its
+	// DPoP proof, if it came with one: commitToken spends both together with
+	// what the answer needs.
+	assertion []audit.Effect
+	proof     *agent.VerifiedProof
+	proofOnce []audit.Effect
+	// entry begins the record, for a grant whose record is not that of a token
+	// request (token exchange); lost answers when an effect of the grant's own
+	// is lost. Nil: the usual ones.
+	entry *audit.Entry
+	lost  *Error
 	// code is the one being issued, or the one that was presented.
 	code Code
 	// refresh is the token that was presented, reuse says that its family has
@@ -41,6 +53,20 @@ type plan struct {
 	scopes    []string
 	resources []string
 	expires   time.Time
+	// root makes the root of a chain, below which depth levels may be derived.
+	root  bool
+	depth int
+	// hops, of a plain token, is how many hand-overs it allows if that is less
+	// than its grant does.
+	hops *int
+}
+
+// jkt is the thumbprint of the key that the request proved, "" for none.
+func (f *flow) jkt() string {
+	if f.proof == nil {
+		return ""
+	}
+	return f.proof.Key.Thumbprint()
 }
 
 type flowKey struct{}
@@ -64,7 +90,7 @@ func (f *flow) scopes() []string {
 	case GrantRefresh:
 		return f.grant.Scopes
 	case GrantClientCredentials:
-		return f.client.Scopes
+		return f.plan.scopes
 	default:
 		return f.code.Scopes
 	}

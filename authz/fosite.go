@@ -13,6 +13,8 @@ import (
 	"github.com/ory/fosite/handler/oauth2"
 	"github.com/ory/fosite/handler/pkce"
 	"github.com/ory/fosite/token/hmac"
+
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // This file and fosite_*.go are where fosite's types end. fosite is a skeleton
@@ -146,7 +148,10 @@ func (p *provider) answerToken(ctx context.Context, r *http.Request, f *flow) (m
 	// fosite counts with its own clock, and knows nothing of narrowing.
 	response.SetExpiresIn(f.plan.expires.Sub(f.now.Truncate(time.Second)))
 	response.SetScopes(f.plan.scopes)
-	response.SetTokenType("Bearer")
+	response.SetTokenType(delegation.Bearer)
+	if f.proof != nil {
+		response.SetTokenType(delegation.DPoP) // RFC 9449 section 5
+	}
 	return response.ToMap(), nil
 }
 

@@ -128,8 +128,14 @@ func (st flowStorage) CreateRefreshTokenSession(ctx context.Context, signature, 
 	if expires.After(end) {
 		expires = end
 	}
+	jkt := ""
+	if f.client.Public() {
+		// RFC 9449 section 5: "the refresh token MUST be bound to the respective
+		// public key". Of another client its authentication is the binding.
+		jkt = f.jkt()
+	}
 	f.effects = append(f.effects, st.s.cfg.Store.AddRefreshToken(RefreshToken{
-		Hash: signature, GrantID: f.grant.ID, ClientID: f.client.ID,
+		Hash: signature, GrantID: f.grant.ID, ClientID: f.client.ID, JKT: jkt,
 		Created: f.now, Expires: expires, FamilyEnd: end,
 	}))
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,23 +81,41 @@ func (h *held) expire(now time.Time) {
 // nothing could be committed it returns the error, and this process enforces
 // the revocations from now on.
 func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
-	change := audit.Change{Entries: entries, Narrows: true}
+	return g.narrowOnce(ctx, nil, revs, more, entries...)
+}
+
+// narrowOnce is narrow for a client whose assertion is spent by it. If it was
+// used before, nothing is revoked and the error is that of Replayed, recorded.
+func (g *Registry) narrowOnce(ctx context.Context, once []audit.Effect, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
+	held := audit.Change{Entries: entries, Narrows: true}
 	for _, r := range revs {
-		change.Effects = append(change.Effects, g.cfg.Store.Revoke(r))
+		held.Effects = append(held.Effects, g.cfg.Store.Revoke(r))
 	}
-	change.Effects = append(change.Effects, more...)
+	held.Effects = append(held.Effects, more...)
+	change := held
+	if len(once) > 0 {
+		change.Effects, change.Else = slices.Concat(once, held.Effects), &audit.Change{Entries: replayed(entries)}
+	}
 	err = g.cfg.Commit.Commit(ctx, change)
 	if errors.Is(err, audit.ErrInvalid) {
-		change.Entries = slim(entries)
+		held.Entries = slim(entries)
+		change.Entries = held.Entries
+		if change.Else != nil {
+			change.Else.Entries = replayed(held.Entries)
+		}
 		err = g.cfg.Commit.Commit(ctx, change)
 	}
 	switch {
 	case err == nil:
 		return true, nil
+	case len(once) > 0 && errors.Is(err, audit.ErrConflict):
+		return true, Replayed()
 	case errors.Is(err, audit.ErrUnrecorded):
 		return false, nil
 	}
-	g.held.add(revs, change)
+	// What is held is enforced at once and committed later, whatever has become
+	// of the assertion until then.
+	g.held.add(revs, held)
 	return false, fmt.Errorf("revoking: %w", err)
 }
 

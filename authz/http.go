@@ -24,6 +24,7 @@ type Error struct {
 	Description string // short, for people; never from an internal error
 	Challenge   string // WWW-Authenticate, if any
 	RetryAfter  int    // seconds, if any
+	Nonce       string // DPoP-Nonce, if any
 }
 
 // Error returns the code and the description.
@@ -62,6 +63,9 @@ func WriteError(w http.ResponseWriter, err error) {
 	h := w.Header()
 	if e.Challenge != "" {
 		h.Set("WWW-Authenticate", e.Challenge)
+	}
+	if e.Nonce != "" {
+		h.Set("DPoP-Nonce", e.Nonce)
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))

@@ -75,7 +75,8 @@ func (g *Registry) introspect(w http.ResponseWriter, r *http.Request) (any, erro
 	if formErr != nil {
 		return nil, refuse(formErr)
 	}
-	caller, err := g.Authenticate(ctx, r)
+	auth, err := g.Authenticate(ctx, r)
+	caller := auth.Client
 	if err == nil && caller.Public() {
 		err = unauthenticated() // RFC 7662 §2.1: "MUST also require some form of authorization"
 	}
@@ -84,26 +85,30 @@ func (g *Registry) introspect(w http.ResponseWriter, r *http.Request) (any, erro
 	}
 	if !caller.MayIntrospect() { // §3b
 		err := badRequest("unauthorized_client", "introspection is for clients added by the operator")
-		return nil, g.recordIntrospection(ctx, caller, audit.Entry{Result: audit.Denied, Reason: err.Code}, err)
+		return nil, g.recordIntrospection(ctx, auth, audit.Entry{Result: audit.Denied, Reason: err.Code}, err)
 	}
 	if !r.PostForm.Has("token") {
 		err := badRequest("invalid_request", "token is missing")
-		return nil, g.recordIntrospection(ctx, caller, audit.Entry{Result: audit.Denied, Reason: err.Code}, err)
+		return nil, g.recordIntrospection(ctx, auth, audit.Entry{Result: audit.Denied, Reason: err.Code}, err)
 	}
 	answer, entry, err := g.describe(ctx, caller, r.PostForm.Get("token"))
 	if err != nil {
-		return nil, g.recordIntrospection(ctx, caller, audit.Entry{Result: audit.Failed, Reason: "temporarily_unavailable"}, err)
+		auth.Once = nil // it was not answered
+		return nil, g.recordIntrospection(ctx, auth, audit.Entry{Result: audit.Failed, Reason: "temporarily_unavailable"}, err)
 	}
 	if answer == nil {
-		return inactive{}, g.recordIntrospection(ctx, caller, entry, nil)
+		return inactive{}, g.recordIntrospection(ctx, auth, entry, nil)
 	}
-	return answer, g.recordIntrospection(ctx, caller, entry, nil)
+	return answer, g.recordIntrospection(ctx, auth, entry, nil)
 }
 
-// recordIntrospection records and returns the error to answer with, if any.
-func (g *Registry) recordIntrospection(ctx context.Context, caller Client, e audit.Entry, answer error) error {
-	e.Action, e.Agent = audit.TokenIntrospect, caller.ID
-	if err := g.record(ctx, e); err != nil && answer == nil {
+// recordIntrospection records, which spends the caller's assertion, and returns
+// the error to answer with, if any.
+func (g *Registry) recordIntrospection(ctx context.Context, auth Authenticated, e audit.Entry, answer error) error {
+	e.Action, e.Agent = audit.TokenIntrospect, auth.Client.ID
+	err := spend(ctx, g.cfg.Commit, auth.Once, e)
+	var again *Error
+	if err != nil && (answer == nil || errors.As(err, &again)) {
 		return err
 	}
 	return answer

@@ -42,6 +42,7 @@ const (
 	purposeCookie = "cookie" // signs and encrypts browser sessions
 	purposeCursor = "cursor" // signs cursors and other state handles
 	purposeHandle = "handle" // authenticates codes and refresh tokens
+	purposeNonce  = "nonce"  // authenticates DPoP nonces
 	algSecret     = "secret"
 )
 
@@ -54,7 +55,7 @@ const (
 type SealedKey struct {
 	KID     string
 	Slot    string // "<purpose>/<alg>/<generation>", unique: who inserts it first wins
-	Purpose string // "at", "cookie", "cursor", "handle"
+	Purpose string // "at", "cookie", "cursor", "handle", "nonce"
 	Alg     string // "ES256", "Ed25519", "RS256"; "secret" for symmetric material
 	Sealed  string // base64url nonce ‖ AES-256-GCM(key), bound to kid, slot, purpose and alg
 	Created time.Time
@@ -128,6 +129,7 @@ func OpenKeyring(ctx context.Context, cfg KeyringConfig) (*Keyring, error) {
 	if err := k.ensure(ctx,
 		[2]string{purposeToken, AlgES256}, [2]string{purposeToken, AlgEd25519},
 		[2]string{purposeCookie, algSecret}, [2]string{purposeCursor, algSecret}, [2]string{purposeHandle, algSecret},
+		[2]string{purposeNonce, algSecret},
 	); err != nil {
 		return nil, err
 	}
@@ -367,6 +369,9 @@ func (k *Keyring) Cookie() []byte { return k.derive(purposeCookie, "sessions", 3
 
 // Cursor returns the key that authenticates audit cursors: 32 bytes.
 func (k *Keyring) Cursor() []byte { return k.derive(purposeCursor, "audit", 32) }
+
+// Nonce returns the secret of [NewNonces]: 32 bytes, the same in every process.
+func (k *Keyring) Nonce() []byte { return k.derive(purposeNonce, "dpop", 32) }
 
 // Derive returns n bytes for authenticating what the server hands out and
 // takes back, such as codes and refresh tokens. label says what for: different

@@ -48,7 +48,7 @@ func TestKeysSurviveARestart(t *testing.T) {
 			t.Error("two purposes share a secret")
 		}
 	}
-	if n := len(rt.records(audit.KeyCreate)); n != 5 {
+	if n := len(rt.records(audit.KeyCreate)); n != 6 {
 		t.Errorf("%d records of new keys, want 5", n)
 	}
 }
@@ -107,8 +107,8 @@ func TestConcurrentFirstStartsEndWithOneKeySet(t *testing.T) {
 		return
 	}
 	want := fmt.Sprint(kids(rings[0]))
-	if n := len(rings[0].List()); n != 6 {
-		t.Errorf("%d keys, want 6: %s", n, want)
+	if n := len(rings[0].List()); n != 7 {
+		t.Errorf("%d keys, want 7: %s", n, want)
 	}
 	for _, k := range rings[1:] {
 		if got := fmt.Sprint(kids(k)); got != want {

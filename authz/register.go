@@ -35,6 +35,7 @@ type registration struct {
 	ApplicationType   string          `json:"application_type"`
 	JWKS              json.RawMessage `json:"jwks"`
 	JWKSURI           string          `json:"jwks_uri"`
+	BoundTokens       bool            `json:"dpop_bound_access_tokens"`
 	SoftwareStatement json.RawMessage `json:"software_statement"`
 }
 
@@ -53,6 +54,8 @@ type registered struct {
 	URI             string   `json:"client_uri,omitempty"`
 	LogoURI         string   `json:"logo_uri,omitempty"`
 	ApplicationType string   `json:"application_type,omitempty"`
+	JWKS            *keySet  `json:"jwks,omitempty"`
+	BoundTokens     bool     `json:"dpop_bound_access_tokens,omitempty"` // RFC 9449 §5.2
 }
 
 // HandleRegister is POST /oauth/register (RFC 7591).
@@ -112,7 +115,7 @@ func (g *Registry) register(w http.ResponseWriter, r *http.Request, source strin
 		return registered{}, err
 	}
 	var secret Secret
-	if !c.Public() {
+	if c.hasSecret() {
 		secret = newSecret()
 		c.SecretHash = HashSecret(secret.text)
 	}
@@ -136,6 +139,7 @@ func (g *Registry) commitRegistration(ctx context.Context, c Client, secret Secr
 		ClientID: c.ID, IssuedAt: c.Created.Unix(), RedirectURIs: c.RedirectURIs, Method: c.Method,
 		GrantTypes: c.GrantTypes, ResponseTypes: []string{"code"},
 		Name: c.Name, URI: c.URI, LogoURI: c.LogoURI, ApplicationType: c.ApplicationType,
+		JWKS: keySetOf(c.Keys), BoundTokens: c.BoundTokens,
 	}
 	if !secret.IsZero() {
 		answer.Secret, answer.SecretExpires = secret.Reveal(), new(int64)
@@ -190,9 +194,13 @@ func (g *Registry) parseRegistration(body []byte) (Client, error) {
 		method = Method(*req.Method)
 	}
 	switch method {
-	case MethodNone, MethodBasic, MethodPost:
+	case MethodNone, MethodBasic, MethodPost, MethodKeyJWT:
 	default:
-		return Client{}, badMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post")
+		return Client{}, badMetadata("token_endpoint_auth_method must be none, client_secret_basic, client_secret_post or private_key_jwt")
+	}
+	keys, err := registeredKeys(req, method)
+	if err != nil {
+		return Client{}, err
 	}
 	grants, err := registeredGrants(req)
 	if err != nil {
@@ -202,8 +210,6 @@ func (g *Registry) parseRegistration(body []byte) (Client, error) {
 		return Client{}, err
 	}
 	switch {
-	case len(req.JWKS) > 0 && string(req.JWKS) != "null" && req.JWKSURI != "":
-		return Client{}, badMetadata("jwks and jwks_uri exclude each other") // RFC 7591 §2
 	case len(req.SoftwareStatement) > 0 && string(req.SoftwareStatement) != "null":
 		// Ignoring it would let a client believe that it was vouched for.
 		return Client{}, badMetadata("software statements are not accepted here")
@@ -217,7 +223,7 @@ func (g *Registry) parseRegistration(body []byte) (Client, error) {
 	return Client{
 		ID: newClientID(), Name: req.Name, Kind: KindRegistered, Method: method,
 		RedirectURIs: req.RedirectURIs, GrantTypes: grants, ApplicationType: req.ApplicationType,
-		URI: req.URI, LogoURI: req.LogoURI, Created: g.now(),
+		URI: req.URI, LogoURI: req.LogoURI, Keys: keys, BoundTokens: req.BoundTokens, Created: g.now(),
 	}, nil
 }
 

@@ -43,10 +43,11 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 	if err = ParseForm(w, r); err == nil && !r.PostForm.Has("token") {
 		err = badRequest("invalid_request", "token is missing")
 	}
-	var caller Client
+	var auth Authenticated
 	if err == nil {
-		caller, err = g.Authenticate(ctx, r)
+		auth, err = g.Authenticate(ctx, r)
 	}
+	caller := auth.Client
 	if err != nil {
 		g.cfg.Refusals.Refuse(source, revokeEndpoint, audit.Entry{
 			Action: audit.Revoke, Resource: revokeEndpoint, Result: resultOf(err), Reason: oauthError(err).Code,
@@ -59,7 +60,7 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 	}
 	plan.entry.Action, plan.entry.Agent = audit.Revoke, caller.ID
 	if len(plan.revocations) > 0 {
-		return g.narrow(ctx, plan.revocations, plan.more, plan.entry)
+		return g.narrowOnce(ctx, auth.Once, plan.revocations, plan.more, plan.entry)
 	}
 	if caller.Public() {
 		// Its id is a name that anybody can write: as many of these as of any
@@ -67,7 +68,7 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 		g.cfg.Refusals.Refuse(source, revokeEndpoint, plan.entry)
 		return true, plan.answer
 	}
-	if err := g.record(ctx, plan.entry); err != nil {
+	if err := spend(ctx, g.cfg.Commit, auth.Once, plan.entry); err != nil {
 		return false, err
 	}
 	return true, plan.answer

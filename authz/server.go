@@ -17,6 +17,7 @@ import (
 const (
 	defaultCodeTTL     = 60 * time.Second
 	defaultAccessTTL   = 10 * time.Minute
+	defaultAgentTTL    = 5 * time.Minute
 	defaultRefreshIdle = 30 * 24 * time.Hour
 	defaultRefreshMax  = 90 * 24 * time.Hour
 	defaultReplay      = 30 * time.Second
@@ -56,6 +57,11 @@ type Config struct {
 	CodeTTL time.Duration
 	// AccessTTL is how long an access token lives, at most an hour. Zero: 10 min.
 	AccessTTL time.Duration
+	// AgentTTL is how long an access token lives that an agent gets on its own
+	// authentication, at most an hour. Zero: 5 min.
+	AgentTTL time.Duration
+	// Nonces makes and checks the nonces of DPoP proofs. Nil: none is asked for.
+	Nonces *Nonces
 	// RefreshIdle is how long a refresh token lives unused. Zero: 30 d.
 	RefreshIdle time.Duration
 	// RefreshMax is how long a family lives. Zero: 90 d.
@@ -93,10 +99,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	setDuration(&cfg.CodeTTL, defaultCodeTTL)
 	setDuration(&cfg.AccessTTL, defaultAccessTTL)
+	setDuration(&cfg.AgentTTL, defaultAgentTTL)
 	setDuration(&cfg.RefreshIdle, defaultRefreshIdle)
 	setDuration(&cfg.RefreshMax, defaultRefreshMax)
 	cfg.RefreshReplay = cmp.Or(cfg.RefreshReplay, defaultReplay)
-	if cfg.AccessTTL > maxAccessTTL {
+	if max(cfg.AccessTTL, cfg.AgentTTL) > maxAccessTTL {
 		return nil, errors.New("authz: access tokens may live an hour at most: the revocation feed forgets after that")
 	}
 	if cfg.Now == nil {
@@ -126,7 +133,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/oauth/register", reg.HandleRegister)
 	mux.HandleFunc("/oauth/introspect", reg.HandleIntrospect)
 	mux.HandleFunc("/oauth/revoke", reg.HandleRevoke)
-	mux.Handle("/oauth/token", allowCORS(http.HandlerFunc(s.serveToken)))
+	mux.Handle(tokenEndpoint, allowCORS(http.HandlerFunc(s.serveToken)))
 	mux.HandleFunc("/oauth/authorize", s.serveAuthorize)
 	mux.Handle("/consent", s.cfg.People.Protect(http.HandlerFunc(s.serveConsent)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

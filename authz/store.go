@@ -19,6 +19,10 @@ type FlowStore interface {
 	Grant(ctx context.Context, id string) (Grant, error)
 	// StandingGrant reads the standing grant of an agent.
 	StandingGrant(ctx context.Context, agentID string) (Grant, error)
+	// AgentStanding reads, in one query, the standing grant of an agent, also a
+	// removed one, and what the agent stands on: itself, its owner, and what of
+	// both, of the grant and of the key was revoked. jkt may be "".
+	AgentStanding(ctx context.Context, agentID, jkt string, now time.Time) (Grant, Standing, error)
 	// Code reads a code by the hash of its text, used and expired ones too.
 	Code(ctx context.Context, hash string) (Code, error)
 	// RefreshToken reads a refresh token, used and expired ones too, and the
@@ -139,6 +143,9 @@ type Code struct {
 	Scopes, Resources []string
 	// MaxDepth becomes the grant's.
 	MaxDepth int
+	// JKT is the thumbprint of the key whose proof a redemption needs, "" for
+	// none (RFC 9449 section 10).
+	JKT string
 	// Created and Expires bound its life.
 	Created, Expires time.Time
 	// Used is when it was redeemed; zero is not.
@@ -153,6 +160,8 @@ type RefreshToken struct {
 	GrantID string
 	// ClientID is who may use it.
 	ClientID string
+	// JKT is the thumbprint of the key whose proof a use needs, "" for none.
+	JKT string
 	// Created and Expires bound its idle life.
 	Created, Expires time.Time
 	// Used is when it was rotated; zero is not.
@@ -177,6 +186,8 @@ type Pending struct {
 	StateSent bool
 	// Challenge is the PKCE challenge, S256.
 	Challenge string
+	// JKT becomes the code's.
+	JKT string
 	// Scopes and Resources are what was asked for, sorted.
 	Scopes, Resources []string
 	// Prompt is `consent`, `login` or empty.

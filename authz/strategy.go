@@ -9,18 +9,23 @@ import (
 )
 
 // signAccessToken signs the planned token: RFC 9068, through the one function
-// that signs every access token. At the token endpoint no key of the receiver
-// is known, so the token is plain (delegation.md §3, "Which form is issued").
+// that signs every access token. The key that the request proved is the only
+// one it is ever bound to.
 func (s *Server) signAccessToken(ctx context.Context, f *flow) (string, error) {
 	key, err := s.cfg.Keys.Signer(ctx, f.plan.alg)
 	if err != nil {
 		return "", fmt.Errorf("finding a key for %s: %w", f.plan.alg, err)
 	}
-	signed, err := delegation.Sign(delegation.Claims{
+	claims := delegation.Claims{
 		Issuer: s.cfg.Issuer, Subject: f.plan.sub, ClientID: f.client.ID, GrantID: f.plan.gid,
 		Audience: f.plan.resources, Scopes: f.plan.scopes,
 		IssuedAt: f.now, Expires: f.plan.expires,
-	}, key)
+		Root: f.plan.root, MaxDepth: f.plan.depth, Hops: f.plan.hops,
+	}
+	if f.proof != nil {
+		claims.Key = f.proof.Key
+	}
+	signed, err := delegation.Sign(claims, key)
 	if err != nil {
 		return "", fmt.Errorf("signing an access token: %w", err)
 	}
@@ -32,7 +37,10 @@ func (s *Server) signAccessToken(ctx context.Context, f *flow) (string, error) {
 // keeps every live token below a row that can be revoked.
 func (s *Server) planToken(f *flow, cat *Catalog, what ask) *Error {
 	alg, ok := cat.TokenAlg(what.resources)
-	if !ok {
+	switch {
+	case f.plan.root:
+		alg = AlgEd25519 // delegation.md §2
+	case !ok:
 		// delegation.md §3: "different ones → invalid_target".
 		return errTarget("these resources need different signatures; ask for one at a time")
 	}
@@ -40,7 +48,11 @@ func (s *Server) planToken(f *flow, cat *Catalog, what ask) *Error {
 		return errCarried
 	}
 	f.plan.alg, f.plan.scopes, f.plan.resources = alg, what.scopes, what.resources
-	f.plan.expires = f.now.Truncate(time.Second).Add(s.cfg.AccessTTL)
+	ttl := s.cfg.AccessTTL
+	if f.client.Kind == KindAgent {
+		ttl = s.cfg.AgentTTL
+	}
+	f.plan.expires = f.now.Truncate(time.Second).Add(ttl)
 	if end := f.grant.Expires; !end.IsZero() && f.plan.expires.After(end) {
 		f.plan.expires = end.Truncate(time.Second)
 		if f.plan.expires.Unix() <= f.now.Unix() { // less than the shortest life there is

@@ -6,17 +6,12 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 )
-
-// errLost says that another request was faster.
-var errLost = &Error{Status: http.StatusBadRequest, Code: "invalid_grant", Description: "it was used at the same moment"}
 
 // serveToken answers the token endpoint (RFC 6749 section 3.2). Everything is
 // decided first, then committed in one Change, then answered: nothing leaves
@@ -28,66 +23,92 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		s.refuseToken(w, r, f, err)
 		return
 	}
+	if f.proof != nil && s.cfg.Nonces != nil {
+		// RFC 9449 section 8.2: a new one with a success spares the client a
+		// refusal.
+		w.Header().Set("DPoP-Nonce", s.cfg.Nonces.Nonce(f.jkt(), f.now))
+	}
 	WriteJSON(w, http.StatusOK, answer)
 }
 
 // token decides a request and commits what it issues.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, f *flow) (map[string]any, error) {
-	ctx := r.Context()
 	if err := ParseForm(w, r); err != nil {
 		return nil, err
 	}
-	prepare, err := s.grantHandler(r.PostForm.Get("grant_type"))
+	grant, err := s.grantHandler(r.PostForm.Get("grant_type"))
 	if err != nil {
 		return nil, err
 	}
 	f.grantType = r.PostForm.Get("grant_type")
-	if f.client, err = s.cfg.Registry.Authenticate(ctx, r); err != nil {
-		return nil, err
-	}
-	if !f.client.May(f.grantType) {
-		return nil, badRequest("unauthorized_client", "the client is not registered for this grant type")
-	}
-	if err := prepare(ctx, r, f); err != nil {
-		return nil, err
-	}
-	answer, err := s.provider.answerToken(ctx, r, f)
-	if err != nil {
-		return nil, err
-	}
-	if f.client.Used.IsZero() && f.client.Kind != KindAgent {
-		f.effects = append(f.effects, s.cfg.Registry.UseClient(f.client.ID))
-	}
-	err = s.cfg.Commit.Commit(ctx, audit.Change{
-		Effects: f.effects,
-		Entries: []audit.Entry{s.issueEntry(f)},
-		// Somebody redeemed it between our look and our commit: a lost race,
-		// which harms nobody.
-		Else: &audit.Change{Entries: []audit.Entry{s.refusalEntry(f, errLost, "race_lost")}},
-	})
-	if errors.Is(err, audit.ErrConflict) {
-		return nil, recorded{errLost}
-	}
-	if err != nil {
-		return nil, recorded{fmt.Errorf("recording a token: %w", err)}
-	}
-	return answer, nil
+	return grant(r.Context(), r, f)
 }
 
-// grantHandler finds the pre-filter of a grant type. A list of several is an
-// unknown one.
-func (s *Server) grantHandler(grantType string) (func(context.Context, *http.Request, *flow) error, error) {
+// granter decides a token request of one grant type and commits its answer.
+type granter func(ctx context.Context, r *http.Request, f *flow) (map[string]any, error)
+
+// grantHandler finds who serves a grant type. A list of several is an unknown
+// one.
+func (s *Server) grantHandler(grantType string) (granter, error) {
 	switch grantType {
 	case "":
 		return nil, badRequest("invalid_request", "grant_type is missing")
 	case GrantCode:
-		return s.prepareCode, nil
+		return s.granted(s.prepareCode), nil
 	case GrantRefresh:
-		return s.prepareRefresh, nil
+		return s.granted(s.prepareRefresh), nil
 	case GrantClientCredentials:
-		return s.prepareCredentials, nil
+		return s.granted(s.prepareCredentials), nil
+	case GrantExchange:
+		return s.exchange, nil
 	}
-	return nil, badRequest("unsupported_grant_type", "authorization_code, refresh_token and client_credentials are served")
+	return nil, badRequest("unsupported_grant_type", "authorization_code, refresh_token, client_credentials and token exchange are served")
+}
+
+// granted serves a grant of fosite's, whose pre-filter is prepare.
+func (s *Server) granted(prepare func(context.Context, *http.Request, *flow) error) granter {
+	return func(ctx context.Context, r *http.Request, f *flow) (map[string]any, error) {
+		if err := s.identify(ctx, r, f, ""); err != nil {
+			return nil, err
+		}
+		if !f.client.May(f.grantType) {
+			return nil, badRequest("unauthorized_client", "the client is not registered for this grant type")
+		}
+		if err := prepare(ctx, r, f); err != nil {
+			return nil, err
+		}
+		answer, err := s.provider.answerToken(ctx, r, f)
+		if err != nil {
+			return nil, err
+		}
+		if f.client.Used.IsZero() && f.client.Kind != KindAgent {
+			f.effects = append(f.effects, s.cfg.Registry.UseClient(f.client.ID))
+		}
+		if err := s.commitToken(ctx, f); err != nil {
+			return nil, err
+		}
+		return answer, nil
+	}
+}
+
+// identify finds out who sends a token request, and which key it proves.
+// credential is the token that the request presents as a subject, "" for none.
+// Nothing is spent yet.
+func (s *Server) identify(ctx context.Context, r *http.Request, f *flow, credential string) error {
+	auth, err := s.cfg.Registry.Authenticate(ctx, r)
+	if err != nil {
+		return err
+	}
+	f.client = auth.Client
+	if f.proof, f.proofOnce, err = s.proof(r, credential); err != nil {
+		return err
+	}
+	if refused := checkProof(f.client, f.proof); refused != nil {
+		return refused
+	}
+	// From here on the request gets a decision, and that spends the assertion.
+	f.assertion = auth.Once
+	return nil
 }
 
 // prepareCode decides about a code before fosite does: fosite revokes a used
@@ -115,6 +136,9 @@ func (s *Server) prepareCode(ctx context.Context, r *http.Request, f *flow) erro
 		return errGrant("redirect_uri is not that of the authorization request")
 	case !verifies(form.Get("code_verifier"), row.Challenge):
 		return errGrant("code_verifier does not fit the challenge of the authorization request")
+	case !f.boundTo(row.JKT):
+		// RFC 9449 section 10. The code stays what it was.
+		return reasoned{errGrant("the code is bound to another key"), string(delegation.HolderBindingFailed)}
 	}
 	f.code = row
 	f.plan.sub, f.plan.gid = row.Sub, row.GrantID
@@ -190,6 +214,11 @@ func (s *Server) prepareRefresh(ctx context.Context, r *http.Request, f *flow) e
 		}
 		return reasoned{ended, string(delegation.Revoked)}
 	}
+	if row.ClientID == f.client.ID && !f.boundTo(row.JKT) {
+		// RFC 9449 section 5. Who has the token without its key has nothing, and
+		// must not end the family either.
+		return reasoned{errGrant("the refresh token is bound to another key"), string(delegation.HolderBindingFailed)}
+	}
 	used := !row.Used.IsZero()
 	if row.ClientID != f.client.ID || used && f.now.Sub(row.Used) >= s.cfg.RefreshReplay {
 		f.reuse = true
@@ -233,48 +262,6 @@ func (s *Server) prepareGranted(ctx context.Context, r *http.Request, f *flow, s
 		refused = s.planToken(f, cat, what)
 	}
 	if refused != nil {
-		return refused
-	}
-	return nil
-}
-
-// prepareCredentials is a client on its own account (RFC 6749 section 4.4): it
-// may get the scopes it is registered with.
-func (s *Server) prepareCredentials(ctx context.Context, r *http.Request, f *flow) error {
-	if f.client.Public() || f.client.Kind != KindStatic {
-		return badRequest("unauthorized_client", "client credentials are for clients that an operator added")
-	}
-	want := splitScope(r.PostForm.Get("scope"))
-	for _, scope := range want {
-		if !slices.Contains(f.client.Scopes, scope) {
-			return errScope("the client is not registered for this scope")
-		}
-	}
-	if len(want) == 0 {
-		want = slices.Clone(f.client.Scopes)
-	}
-	cat, err := s.cfg.Registry.Catalog(ctx, slices.Concat(want, r.PostForm["resource"])...)
-	if err != nil {
-		return err
-	}
-	resources, refused := canonicalResources(cat, r.PostForm["resource"])
-	if refused != nil {
-		return refused
-	}
-	if len(resources) == 0 {
-		resources = cat.Default(want)
-	}
-	what, refused := fit(cat, want, resources)
-	if refused != nil {
-		return refused
-	}
-	if len(what.resources) > maxAudiences {
-		return errTarget("the scopes belong to more than eight resources; ask for some of them")
-	}
-	// There is no grant of a person: what a client has of itself is below the
-	// client, and ends with it.
-	f.plan.sub, f.plan.gid = f.client.ID, f.client.ID
-	if refused := s.planToken(f, cat, what); refused != nil {
 		return refused
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -32,12 +33,21 @@ func (e recorded) Unwrap() error { return e.error }
 // issueEntry is the record of a token that leaves.
 func (s *Server) issueEntry(f *flow) audit.Entry {
 	e := s.tokenEntry(f)
-	e.Action, e.Result = audit.TokenIssue, audit.Allowed
+	if e.Result = audit.Allowed; f.entry != nil {
+		return e
+	}
+	e.Action = audit.TokenIssue
 	if f.grantType == GrantRefresh {
 		e.Action = audit.TokenRefresh
 	}
 	e.Detail["scopes"], e.Detail["audience"] = f.plan.scopes, f.plan.resources
 	e.Detail["ttl"] = int64(f.plan.expires.Sub(f.now.Truncate(time.Second)) / time.Second)
+	if f.proof != nil {
+		e.Detail["bound"] = true
+	}
+	if f.plan.root {
+		e.Detail["root"], e.Detail["max_depth"] = true, f.plan.depth
+	}
 	e.Issued = []audit.Issued{{LID: f.lid, Expires: f.plan.expires.Unix()}}
 	return e
 }
@@ -45,14 +55,27 @@ func (s *Server) issueEntry(f *flow) audit.Entry {
 // refusalEntry is the record of a token that was refused.
 func (s *Server) refusalEntry(f *flow, answer *Error, reason string) audit.Entry {
 	e := s.tokenEntry(f)
-	e.Action, e.Result, e.Reason = audit.TokenRefuse, audit.Denied, reason
+	if e.Result, e.Reason = audit.Denied, reason; f.entry == nil {
+		e.Action = audit.TokenRefuse
+	} else {
+		e.Issued = nil
+	}
 	if reason != answer.Code {
 		e.Detail["error"] = answer.Code
 	}
 	return e
 }
 
+// tokenEntry begins both. A grant with a record of its own has put it into
+// f.entry: what it holds is said whether or not a token leaves, but for Issued.
 func (s *Server) tokenEntry(f *flow) audit.Entry {
+	if f.entry != nil {
+		e := *f.entry
+		if e.Detail = maps.Clone(e.Detail); e.Detail == nil {
+			e.Detail = map[string]any{}
+		}
+		return e
+	}
 	e := audit.Entry{
 		Agent: f.client.ID, Sub: f.plan.sub, Grant: f.plan.gid, Detail: map[string]any{},
 		Path: path(f.plan.sub, f.client.ID),
@@ -104,9 +127,14 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 		return
 	}
 	if len(f.revocations) > 0 {
+		// What narrows asks for nothing, also not for an assertion that is new.
 		_, err = s.cfg.Registry.narrow(r.Context(), f.revocations, f.effects, entry)
 	} else {
-		err = s.cfg.Registry.record(r.Context(), entry)
+		err = spend(r.Context(), s.cfg.Commit, f.assertion, entry)
+	}
+	var again *Error
+	if errors.As(err, &again) {
+		answer, err = again, nil
 	}
 	if err != nil {
 		err = fmt.Errorf("recording a refusal: %w", err)

@@ -91,7 +91,7 @@ func (t *transaction) append(batch []audit.Write) (outcomes []audit.Outcome, err
 // error means that the transaction must not go on.
 func (t *transaction) change(w *audit.Write, place func(*audit.Draft) audit.Record) (audit.Outcome, error) {
 	var o audit.Outcome
-	for ; w != nil; w = w.Else {
+	for level := 0; w != nil; level, w = level+1, w.Else {
 		won, err := t.effects(w.Effects)
 		if isConstraint(err) {
 			// Undone, and nobody else harmed.
@@ -104,6 +104,7 @@ func (t *transaction) change(w *audit.Write, place func(*audit.Draft) audit.Reco
 			for _, d := range w.Drafts {
 				o.Records = append(o.Records, place(d))
 			}
+			o.Else = level
 			return o, nil
 		}
 		o.Lost = true

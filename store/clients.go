@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
 )
@@ -15,7 +16,7 @@ import (
 // Client returns a static or registered client, or authz.ErrNotFound.
 func (s *Store) Client(ctx context.Context, id string) (authz.Client, error) {
 	c, err := scanClient(s.read.QueryRow(ctx, `SELECT id, name, kind, method, secret_hash, redirect_uris,
-		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used
+		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used, public_keys, bound
 		FROM clients WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return authz.Client{}, authz.ErrNotFound
@@ -29,7 +30,7 @@ func (s *Store) Client(ctx context.Context, id string) (authz.Client, error) {
 // Clients lists static and registered clients by id, after the given one.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]authz.Client, error) {
 	rows, err := s.read.Query(ctx, `SELECT id, name, kind, method, secret_hash, redirect_uris,
-		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used
+		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used, public_keys, bound
 		FROM clients WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("listing clients: %w", err)
@@ -51,16 +52,17 @@ func (s *Store) Clients(ctx context.Context, after string, limit int) ([]authz.C
 
 func scanClient(row interface{ Scan(...any) error }) (authz.Client, error) {
 	var c authz.Client
-	var redirects, grants, scopes string
-	var disabled, created, used int64
+	var redirects, grants, scopes, keys string
+	var disabled, created, used, bound int64
 	if err := row.Scan(&c.ID, &c.Name, &c.Kind, &c.Method, &c.SecretHash, &redirects,
-		&grants, &scopes, &c.ApplicationType, &c.URI, &c.LogoURI, &disabled, &created, &used); err != nil {
+		&grants, &scopes, &c.ApplicationType, &c.URI, &c.LogoURI, &disabled, &created, &used, &keys, &bound); err != nil {
 		return c, err
 	}
 	if err := errors.Join(parseList(redirects, &c.RedirectURIs), parseList(grants, &c.GrantTypes),
-		parseList(scopes, &c.Scopes)); err != nil {
+		parseList(scopes, &c.Scopes), parseKeys(keys, &c.Keys)); err != nil {
 		return c, err
 	}
+	c.BoundTokens = bound != 0
 	c.Disabled, c.Created, c.Used = disabled != 0, time.UnixMilli(created), fromMillis(used)
 	return c, nil
 }
@@ -68,11 +70,11 @@ func scanClient(row interface{ Scan(...any) error }) (authz.Client, error) {
 // InsertClient must hit one row; a taken id loses.
 func (s *Store) InsertClient(c authz.Client) audit.Effect {
 	return effect(1, `INSERT INTO clients (id, name, kind, method, secret_hash, redirect_uris,
-		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING`,
+		grant_types, scopes, application_type, uri, logo_uri, disabled, created, used, public_keys, bound)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING`,
 		c.ID, c.Name, string(c.Kind), string(c.Method), c.SecretHash, formatList(c.RedirectURIs),
 		formatList(c.GrantTypes), formatList(c.Scopes), c.ApplicationType, c.URI, c.LogoURI,
-		oneIf(c.Disabled), c.Created.UnixMilli(), toMillis(c.Used))
+		oneIf(c.Disabled), c.Created.UnixMilli(), toMillis(c.Used), formatKeys(c.Keys), oneIf(c.BoundTokens))
 }
 
 // UseClient notes the first use of a client that was never used: any rows.
@@ -128,6 +130,31 @@ func parseList[S ~string](text string, list *[]S) error {
 		return nil
 	}
 	return json.Unmarshal([]byte(text), list)
+}
+
+// formatKeys writes public keys as a list of JWKs.
+func formatKeys(keys []agent.PublicKey) string {
+	var list []string
+	for _, k := range keys {
+		list = append(list, string(k.AppendJWK(nil)))
+	}
+	return formatList(list)
+}
+
+// parseKeys reads what formatKeys wrote.
+func parseKeys(text string, keys *[]agent.PublicKey) error {
+	var list []string
+	if err := parseList(text, &list); err != nil {
+		return err
+	}
+	for _, jwk := range list {
+		key, err := agent.ParsePublicJWK([]byte(jwk))
+		if err != nil {
+			return err
+		}
+		*keys = append(*keys, key)
+	}
+	return nil
 }
 
 func oneIf(b bool) int64 {

@@ -18,10 +18,10 @@ func (s *Store) Code(ctx context.Context, hash string) (authz.Code, error) {
 	var scope, resource string
 	var sent, created, expires, used int64
 	err := s.read.QueryRow(ctx, `SELECT hash, gid, client_id, redirect_uri, redirect_sent, challenge, sub, scope,
-		resource, max_depth, created, expires, used
+		resource, max_depth, created, expires, used, jkt
 		FROM codes WHERE hash = $1`, hash).
 		Scan(&c.Hash, &c.GrantID, &c.ClientID, &c.RedirectURI, &sent, &c.Challenge, &c.Sub, &scope,
-			&resource, &c.MaxDepth, &created, &expires, &used)
+			&resource, &c.MaxDepth, &created, &expires, &used, &c.JKT)
 	if errors.Is(err, sql.ErrNoRows) {
 		return authz.Code{}, authz.ErrNotFound
 	}
@@ -38,11 +38,11 @@ func (s *Store) Code(ctx context.Context, hash string) (authz.Code, error) {
 // it has expired.
 func (s *Store) AddCode(c authz.Code) audit.Effect {
 	return effect(1, `INSERT INTO codes (hash, gid, client_id, redirect_uri, redirect_sent, challenge, sub, scope,
-		resource, max_depth, created, expires, used, keep)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $12) ON CONFLICT DO NOTHING`,
+		resource, max_depth, created, expires, used, keep, jkt)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $12, $13) ON CONFLICT DO NOTHING`,
 		c.Hash, c.GrantID, c.ClientID, c.RedirectURI, oneIf(c.RedirectSent), c.Challenge, c.Sub,
 		strings.Join(c.Scopes, " "), strings.Join(c.Resources, " "), c.MaxDepth,
-		c.Created.UnixMilli(), c.Expires.UnixMilli())
+		c.Created.UnixMilli(), c.Expires.UnixMilli(), c.JKT)
 }
 
 // UseCode burns a code; one that is used or has expired loses.

@@ -28,6 +28,37 @@ func (s *Store) StandingGrant(ctx context.Context, agentID string) (authz.Grant,
 		FROM grants WHERE client_id = $1 AND kind = 'standing'`, agentID))
 }
 
+// AgentStanding reads the standing grant of an agent, also a removed one, and
+// what the agent stands on, or authz.ErrNotFound if there is no such agent or
+// no grant.
+func (s *Store) AgentStanding(ctx context.Context, agentID, jkt string, now time.Time) (authz.Grant, authz.Standing, error) {
+	var g authz.Grant
+	var f grantFields
+	var standing authz.Standing
+	var dead, disabled int64
+	into := append([]any{&dead, &standing.Holder.ID, &standing.Holder.Role, &disabled}, f.into(&g)...)
+	err := s.read.QueryRow(ctx, `SELECT CASE WHEN a.status = 'active' AND NOT EXISTS (SELECT 1 FROM revocations
+			WHERE (until = 0 OR until > $2) AND (
+				kind = 'gid' AND value = g.gid OR
+				kind = 'key' AND value = $3 OR
+				kind = 'client' AND value = a.id)) THEN 0 ELSE 1 END,
+		u.id, u.role, u.disabled,
+		g.gid, g.kind, g.sub, g.client_id, g.redirect_uri, g.scope, g.resource,
+		g.max_depth, g.hours, g.created, g.used, g.expires, g.revoked
+		FROM agents a JOIN users u ON u.id = a.owner JOIN grants g ON g.client_id = a.id AND g.kind = 'standing'
+		WHERE a.id = $1`, agentID, now.UnixMilli(), jkt).Scan(into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return authz.Grant{}, authz.Standing{}, authz.ErrNotFound
+	}
+	if err != nil {
+		return authz.Grant{}, authz.Standing{}, fmt.Errorf("reading what an agent stands on: %w", err)
+	}
+	f.finish(&g)
+	standing.Agent, standing.Holder.Active = true, disabled == 0
+	standing.Dead = dead != 0 || disabled != 0
+	return g, standing, nil
+}
+
 func scanGrant(row *sql.Row) (authz.Grant, error) {
 	var g authz.Grant
 	var f grantFields

@@ -19,10 +19,10 @@ func (s *Store) Pending(ctx context.Context, id string) (authz.Pending, error) {
 	var scope, resource string
 	var redirectSent, stateSent, created, expires, decided int64
 	err := s.read.QueryRow(ctx, `SELECT id, browser, client_id, redirect_uri, redirect_sent, state, state_sent,
-		challenge, scope, resource, prompt, login_hint, created, expires, decided
+		challenge, scope, resource, prompt, login_hint, created, expires, decided, jkt
 		FROM pending WHERE id = $1`, id).
 		Scan(&p.ID, &p.Browser, &p.ClientID, &p.RedirectURI, &redirectSent, &p.State, &stateSent,
-			&p.Challenge, &scope, &resource, &p.Prompt, &p.LoginHint, &created, &expires, &decided)
+			&p.Challenge, &scope, &resource, &p.Prompt, &p.LoginHint, &created, &expires, &decided, &p.JKT)
 	if errors.Is(err, sql.ErrNoRows) {
 		return authz.Pending{}, authz.ErrNotFound
 	}
@@ -38,11 +38,11 @@ func (s *Store) Pending(ctx context.Context, id string) (authz.Pending, error) {
 // AddPending must hit one row; a taken id loses.
 func (s *Store) AddPending(p authz.Pending) audit.Effect {
 	return effect(1, `INSERT INTO pending (id, browser, client_id, redirect_uri, redirect_sent, state, state_sent,
-		challenge, scope, resource, prompt, login_hint, created, expires, decided)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0) ON CONFLICT DO NOTHING`,
+		challenge, scope, resource, prompt, login_hint, created, expires, decided, jkt)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15) ON CONFLICT DO NOTHING`,
 		p.ID, p.Browser, p.ClientID, p.RedirectURI, oneIf(p.RedirectSent), p.State, oneIf(p.StateSent),
 		p.Challenge, strings.Join(p.Scopes, " "), strings.Join(p.Resources, " "), p.Prompt, p.LoginHint,
-		p.Created.UnixMilli(), p.Expires.UnixMilli())
+		p.Created.UnixMilli(), p.Expires.UnixMilli(), p.JKT)
 }
 
 // DecidePending closes an open request; a decided or expired one loses.

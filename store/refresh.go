@@ -18,8 +18,8 @@ func (s *Store) RefreshToken(ctx context.Context, hash string) (authz.RefreshTok
 	var g authz.Grant
 	var f grantFields
 	var created, expires, used, end int64
-	into := append([]any{&t.Hash, &t.GrantID, &t.ClientID, &created, &expires, &used, &end}, f.into(&g)...)
-	err := s.read.QueryRow(ctx, `SELECT t.hash, t.gid, t.client_id, t.created, t.expires, t.used, t.family_end,
+	into := append([]any{&t.Hash, &t.GrantID, &t.ClientID, &t.JKT, &created, &expires, &used, &end}, f.into(&g)...)
+	err := s.read.QueryRow(ctx, `SELECT t.hash, t.gid, t.client_id, t.jkt, t.created, t.expires, t.used, t.family_end,
 		g.gid, g.kind, g.sub, g.client_id, g.redirect_uri, g.scope, g.resource,
 		g.max_depth, g.hours, g.created, g.used, g.expires, g.revoked
 		FROM refresh_tokens t JOIN grants g ON g.gid = t.gid WHERE t.hash = $1`, hash).Scan(into...)
@@ -37,9 +37,9 @@ func (s *Store) RefreshToken(ctx context.Context, hash string) (authz.RefreshTok
 
 // AddRefreshToken must hit one row; a taken hash loses.
 func (s *Store) AddRefreshToken(t authz.RefreshToken) audit.Effect {
-	return effect(1, `INSERT INTO refresh_tokens (hash, gid, client_id, created, expires, used, family_end)
-		VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING`,
-		t.Hash, t.GrantID, t.ClientID, t.Created.UnixMilli(), t.Expires.UnixMilli(), t.FamilyEnd.UnixMilli())
+	return effect(1, `INSERT INTO refresh_tokens (hash, gid, client_id, created, expires, used, family_end, jkt)
+		VALUES ($1, $2, $3, $4, $5, 0, $6, $7) ON CONFLICT DO NOTHING`,
+		t.Hash, t.GrantID, t.ClientID, t.Created.UnixMilli(), t.Expires.UnixMilli(), t.FamilyEnd.UnixMilli(), t.JKT)
 }
 
 // UseRefreshToken burns a refresh token; one that is used or has expired loses.
