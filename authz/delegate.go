@@ -11,83 +11,108 @@ import (
 	"github.com/kavach-dev/kavach/delegation"
 )
 
+// handover is one request for a part of a verified token's authority, however
+// it came in: the MCP tool delegate, token exchange, a handle. Who asks may ask
+// for it, and holds the token if it is bound; everything else is decided by
+// derive.
+type handover struct {
+	via    string // "mcp" or "exchange", for the record
+	parent *delegation.Chain
+	ask    delegation.Ask
+	// client is the client that authenticated at the token endpoint; the zero
+	// value elsewhere, and for who proved the parent's key and nothing else.
+	client Client
+	// card is the key card of the receiver, "" for none. It names the receiver
+	// and its key, and cardOnce spends it.
+	card     string
+	cardOnce audit.Effect
+	// asks says that client asks for itself, so that it gets no scope that it is
+	// not registered with.
+	asks bool
+	// rest says that without scopes everything is asked for that the parent has
+	// for the audience, and without audience that of the parent. Otherwise no
+	// scope is asked for.
+	rest bool
+	// proved is the thumbprint of the key that the request proved, "" for none.
+	proved string
+	// handle is the hash of the handle that is redeemed, "" for none.
+	handle string
+}
+
 // Delegate hands a part of parent's authority to an agent (delegation.md §7,
 // Online): parent is the token the request was authorised with, ask.Receiver
 // the agent's id or name. The decision, whichever it is, is recorded before it
 // is returned. The error is a *delegation.Refusal or an *Error.
 func (s *Server) Delegate(ctx context.Context, parent *delegation.Chain, ask delegation.Ask) (delegation.Issued, error) {
-	draft, issued, err := s.delegate(ctx, parent, &ask)
-	entry := delegateEntry(parent, ask)
+	// At MCP the caller is the subject's own last party.
+	ask.Caller = ""
+	h := &handover{via: "mcp", parent: parent, ask: ask}
+	draft, issued, err := s.deriveFor(ctx, h)
 	if err != nil {
-		var refused *delegation.Refusal
-		var answer *Error
-		switch {
-		case errors.As(err, &refused):
-			entry.Reason = string(refused.Reason)
-			if refused.Dimension != "" {
-				entry.Detail["dimension"] = refused.Dimension
-			}
-		case errors.As(err, &answer):
-			entry.Reason = answer.Code
-		default:
-			s.unavailable(ctx, "delegation", err)
-			return delegation.Issued{}, oauthError(err)
-		}
-		if err := s.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{entry}}); err != nil {
-			s.unavailable(ctx, "recording a refused delegation", err)
-			return delegation.Issued{}, oauthError(err)
-		}
-		return delegation.Issued{}, err
+		return delegation.Issued{}, s.refuseHandover(ctx, h, err)
 	}
-	entry.Result = audit.Allowed
-	entry.Path, entry.Anc = issued.Path, draft.Claims.Ancestry
-	entry.Issued = []audit.Issued{{LID: issued.LID, Expires: issued.Expires.Unix()}}
-	entry.Detail["scopes"], entry.Detail["audience"] = issued.Scopes, issued.Audience
-	entry.Detail["ttl"] = int64(issued.ExpiresIn.Seconds())
-	entry.Detail["root"], entry.Detail["bound"] = issued.Root, issued.JKT != ""
-	if !issued.Limits.IsZero() {
-		entry.Detail["limits"] = issued.Limits.Map()
-	}
-	if err := s.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{entry}}); err != nil {
+	if err := s.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{h.issued(draft, issued)}}); err != nil {
 		s.unavailable(ctx, "recording a delegation", err)
 		return delegation.Issued{}, oauthError(err)
 	}
 	return issued, nil
 }
 
-// delegate decides and signs. What leaves it is not handed out before it is
-// recorded.
-func (s *Server) delegate(ctx context.Context, parent *delegation.Chain, ask *delegation.Ask) (delegation.Draft, delegation.Issued, error) {
+// deriveFor is derive for a receiver that must be named.
+func (s *Server) deriveFor(ctx context.Context, h *handover) (delegation.Draft, delegation.Issued, error) {
+	if h.ask.Receiver == "" {
+		return delegation.Draft{}, delegation.Issued{}, badRequest("invalid_request", "name the agent that shall use the token")
+	}
+	return s.derive(ctx, h)
+}
+
+// refuseHandover records a refusal, and returns what to answer.
+func (s *Server) refuseHandover(ctx context.Context, h *handover, err error) error {
+	entry := h.entry()
+	if !refusalOf(&entry, err) {
+		s.unavailable(ctx, "delegation", err)
+		return oauthError(err)
+	}
+	if err := s.cfg.Registry.record(ctx, entry); err != nil {
+		s.unavailable(ctx, "recording a refused delegation", err)
+		return oauthError(err)
+	}
+	return err
+}
+
+// derive is the one function that hands authority on (delegation.md §7,
+// Online): it decides, and signs what is to be handed out. Nothing of it may
+// leave before it is recorded. The error is a *delegation.Refusal, an *Error, or
+// a failure of the database.
+func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, delegation.Issued, error) {
 	fail := func(err error) (delegation.Draft, delegation.Issued, error) {
 		return delegation.Draft{}, delegation.Issued{}, err
 	}
-	now := s.cfg.Now()
-	standing, err := s.cfg.Registry.standingOf(ctx, parent)
+	now, ask := s.cfg.Now(), &h.ask
+	standing, err := s.cfg.Registry.standingOf(ctx, h.parent)
 	if err != nil {
 		return fail(err)
 	}
 	if standing.Dead {
-		return fail(&delegation.Refusal{Reason: delegation.Revoked})
+		return fail(&delegation.Refusal{Reason: delegation.Revoked, Part: -1})
 	}
-	if err := s.mayDelegate(ctx, parent); err != nil {
+	if err := s.user(ctx, h, standing.Holder); err != nil {
 		return fail(err)
 	}
-	if err := s.receiver(ctx, standing.Holder, ask); err != nil {
+	if err := s.mayHandOn(ctx, h); err != nil {
 		return fail(err)
 	}
-	if ask.GrantDepth, err = s.grantDepth(ctx, parent); err != nil {
+	if ask.GrantDepth, err = s.grantDepth(ctx, h.parent); err != nil {
 		return fail(err)
 	}
 	cat, err := s.cfg.Registry.Catalog(ctx, slices.Concat(ask.Scopes, ask.Audience)...)
 	if err != nil {
 		return fail(err)
 	}
-	if err := target(cat, parent, standing, ask); err != nil {
+	if err := h.target(cat, standing); err != nil {
 		return fail(err)
 	}
-	// At MCP the caller is the subject's own last party.
-	ask.Caller = ""
-	draft, err := parent.Exchange(*ask, now)
+	draft, err := h.parent.Exchange(*ask, now)
 	if err != nil {
 		return fail(err)
 	}
@@ -109,14 +134,125 @@ func (s *Server) delegate(ctx context.Context, parent *delegation.Chain, ask *de
 	return draft, issued, nil
 }
 
-// mayDelegate: an agent whose manifest lacks the capability `delegate` gets
-// nothing handed on by this server (delegation.md §10).
-func (s *Server) mayDelegate(ctx context.Context, parent *delegation.Chain) error {
-	caller := parent.ClientID()
-	if s.cfg.Agents == nil || !agent.IsID(caller) {
+// user finds out who will use the result ("Who acts", delegation.md §7): "the
+// agent proved by actor_token or a key card, else the one whose registered key
+// is in req_cnf, else the agent named in `delegate`, else the caller".
+func (s *Server) user(ctx context.Context, h *handover, person Holder) error {
+	ask := &h.ask
+	if h.card != "" {
+		named, err := agent.UnverifiedCardAgent(h.card)
+		if err != nil {
+			return errCard
+		}
+		ask.Receiver = named
+	}
+	registered := false
+	if ask.Receiver == "" && !ask.Key.IsZero() && s.cfg.Agents != nil {
+		a, err := s.cfg.Agents.FindAgent(ctx, "", ask.Key.Thumbprint())
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if registered = err == nil && a.Key == ask.Key; registered {
+			ask.Receiver = a.ID
+		}
+	}
+	if ask.Receiver == "" {
+		return s.callerUses(ctx, h)
+	}
+	a, err := s.receiver(ctx, h, person)
+	if err != nil {
+		return err
+	}
+	if h.card != "" {
+		card, err := agent.VerifyCard(h.card, a.Key, agent.CardCheck{Agent: a.ID, Audience: s.cfg.Issuer, Now: s.cfg.Now()})
+		if err != nil || !ask.Key.IsZero() && ask.Key != card.Key {
+			return errCard
+		}
+		ask.Key, ask.ReceiverProved, ask.KeyByProof = card.Key, true, false
+		h.cardOnce = s.cfg.Registry.cfg.Store.Once(HashSecret("card "+a.ID+" "+card.JTI), card.Expires)
+	}
+	ask.Receiver = a.ID
+	// Any key that is not registered, and came without a card, is recorded as
+	// unproven.
+	ask.ReceiverProved = ask.ReceiverProved || !ask.Key.IsZero() && ask.Key == a.Key
+	h.limitDepth(a.Depth())
+	if a.ID == ask.Caller && !slices.Contains(h.parent.Path(), a.ID) {
+		// It names itself, to bring its key: then it is the caller who uses the
+		// result, and stands in the path once.
+		ask.Receiver = ""
+	}
+	return nil
+}
+
+// errCard is the answer to an actor_token that is not what it must be.
+var errCard = badRequest("invalid_request", "actor_token must be a key card of a registered agent for this issuer, unexpired, and of the same key as req_cnf")
+
+// receiver finds the agent that is named: active, and with the same person
+// behind it as behind the caller. Who it is not to be found for, does not
+// learn whether it exists.
+func (s *Server) receiver(ctx context.Context, h *handover, person Holder) (Agent, error) {
+	unknown := badRequest("invalid_request", "you have no active agent of that id or name")
+	if s.cfg.Agents == nil {
+		return Agent{}, unknown
+	}
+	a, err := s.cfg.Agents.FindAgent(ctx, person.ID, h.ask.Receiver)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Agent{}, err
+	}
+	// An agent that authenticated and names itself shows what it is.
+	own := err == nil && a.ID == h.ask.Caller
+	if err != nil || !a.Active(s.cfg.Now()) || !own && (person.ID == "" || a.Owner != person.ID) {
+		return Agent{}, unknown
+	}
+	return a, nil
+}
+
+// callerUses is for a result that nobody else is named for: an agent gets no
+// depth that its manifest does not declare, and only an agent, or who sent the
+// key to be bound, gets a root (delegation.md §3).
+func (s *Server) callerUses(ctx context.Context, h *handover) error {
+	id := h.ask.Caller
+	if id == "" {
+		id = h.parent.ClientID()
+	}
+	a, err := s.agentOf(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil // a client
+	}
+	if err != nil {
+		return err
+	}
+	h.ask.KeyByProof = false
+	h.limitDepth(a.Depth())
+	return nil
+}
+
+// agentOf is an agent by its id, or ErrNotFound.
+func (s *Server) agentOf(ctx context.Context, id string) (Agent, error) {
+	if s.cfg.Agents == nil || !agent.IsID(id) {
+		return Agent{}, ErrNotFound
+	}
+	return s.cfg.Agents.FindAgent(ctx, "", id)
+}
+
+// limitDepth: capabilities bind what the server issues (delegation.md §10).
+func (h *handover) limitDepth(depth int) {
+	if h.ask.MaxDepth == nil || *h.ask.MaxDepth > depth {
+		h.ask.MaxDepth = &depth
+	}
+}
+
+// mayHandOn: an agent whose manifest lacks the capability `delegate` gets
+// nothing handed on by this server (delegation.md §10). Narrowing for oneself
+// is no handing on.
+func (s *Server) mayHandOn(ctx context.Context, h *handover) error {
+	holder := h.parent.ClientID()
+	other := h.ask.Caller != "" && h.ask.Caller != holder
+	rebound := !h.ask.Key.IsZero() && h.ask.Key.Thumbprint() != h.parent.JKT()
+	if h.ask.Receiver == "" && !other && !rebound {
 		return nil
 	}
-	a, err := s.cfg.Agents.FindAgent(ctx, "", caller)
+	a, err := s.agentOf(ctx, holder)
 	if errors.Is(err, ErrNotFound) {
 		return nil // a client
 	}
@@ -125,34 +261,6 @@ func (s *Server) mayDelegate(ctx context.Context, parent *delegation.Chain) erro
 	}
 	if !a.Active(s.cfg.Now()) || a.Depth() == 0 {
 		return errDenied("the manifest of the calling agent does not declare the capability delegate")
-	}
-	return nil
-}
-
-// receiver finds the agent that is named: active, and with the same person
-// behind it as behind the caller. Who it is not to be found for, does not
-// learn whether it exists.
-func (s *Server) receiver(ctx context.Context, person Holder, ask *delegation.Ask) error {
-	if ask.Receiver == "" {
-		return badRequest("invalid_request", "name the agent that shall use the token")
-	}
-	unknown := badRequest("invalid_request", "you have no active agent of that id or name")
-	if s.cfg.Agents == nil || person.ID == "" {
-		return unknown
-	}
-	a, err := s.cfg.Agents.FindAgent(ctx, person.ID, ask.Receiver)
-	if errors.Is(err, ErrNotFound) || err == nil && (a.Owner != person.ID || !a.Active(s.cfg.Now())) {
-		return unknown
-	}
-	if err != nil {
-		return err
-	}
-	ask.Receiver = a.ID
-	// "the one whose registered key is in req_cnf" (delegation.md §7); any other
-	// key is recorded as unproven.
-	ask.ReceiverProved = !ask.Key.IsZero() && ask.Key.Thumbprint() == a.Key.Thumbprint()
-	if depth := a.Depth(); ask.MaxDepth == nil || *ask.MaxDepth > depth {
-		ask.MaxDepth = &depth
 	}
 	return nil
 }
@@ -171,7 +279,8 @@ func (s *Server) grantDepth(ctx context.Context, parent *delegation.Chain) (int,
 }
 
 // target fills in the audience and leaves the scopes that the person holds now.
-func target(cat *Catalog, parent *delegation.Chain, standing Standing, ask *delegation.Ask) error {
+func (h *handover) target(cat *Catalog, standing Standing) error {
+	ask := &h.ask
 	for _, scope := range ask.Scopes {
 		if _, ok := cat.Scope(scope); !ok {
 			return errScope("a scope is not known here")
@@ -182,16 +291,27 @@ func target(cat *Catalog, parent *delegation.Chain, standing Standing, ask *dele
 		return refused
 	}
 	if len(audience) == 0 {
-		audience = cat.Default(ask.Scopes)
+		audience = h.audience(cat)
+	}
+	if h.rest && len(ask.Scopes) == 0 {
+		ask.Scopes = slices.DeleteFunc(h.parent.Scopes(), func(scope string) bool {
+			return !cat.belongs(scope, audience) || h.asks && !slices.Contains(h.client.Scopes, scope)
+		})
+		if len(ask.Scopes) == 0 && len(h.parent.Scopes()) > 0 {
+			return errScope("none of the token's scopes belongs to the resource and to the client")
+		}
 	}
 	for _, scope := range ask.Scopes {
-		if !cat.belongs(scope, audience) {
-			return errScope("scope " + scope + " does not belong to the audience")
-		}
 		// Said before what is left out is left out, or the refusal would be
 		// about something else.
-		if !parent.HasScope(scope) {
-			return &delegation.Refusal{Reason: delegation.NotNarrower, Dimension: delegation.DimensionScope, Detail: scope}
+		if !h.parent.HasScope(scope) {
+			return &delegation.Refusal{Reason: delegation.NotNarrower, Dimension: delegation.DimensionScope, Detail: scope, Part: -1}
+		}
+		if h.asks && !slices.Contains(h.client.Scopes, scope) {
+			return errScope("the client is not registered for this scope")
+		}
+		if !cat.belongs(scope, audience) {
+			return errScope("scope " + scope + " does not belong to the audience")
 		}
 	}
 	held := standing.Held(cat, ask.Scopes)
@@ -202,13 +322,20 @@ func target(cat *Catalog, parent *delegation.Chain, standing Standing, ask *dele
 	return nil
 }
 
-// delegateEntry is the record of a delegation, before it is decided.
-func delegateEntry(parent *delegation.Chain, ask delegation.Ask) audit.Entry {
-	e := chainEntry(parent, audit.Delegate, audit.Denied)
-	e.Detail["via"] = "mcp"
-	// What the caller typed does not stand in the log; an agent's id does.
-	if agent.IsID(ask.Receiver) {
-		e.Detail["receiver"] = ask.Receiver
+// audience is that of a request that names none.
+func (h *handover) audience(cat *Catalog) []string {
+	if !h.rest {
+		return cat.Default(h.ask.Scopes)
 	}
-	return e
+	if len(h.ask.Scopes) == 0 {
+		return h.parent.Audience()
+	}
+	// What the parent is for, as far as it owns what is asked.
+	own := slices.DeleteFunc(h.parent.Audience(), func(id string) bool {
+		return !slices.ContainsFunc(h.ask.Scopes, func(scope string) bool { return cat.belongs(scope, []string{id}) })
+	})
+	if len(own) == 0 {
+		return cat.Default(h.ask.Scopes)
+	}
+	return own
 }

@@ -13,6 +13,7 @@ var (
 	scopePattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
 	printablePattern = regexp.MustCompile(`^[!-~]+$`)
 	textPattern      = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
+	methodPattern    = regexp.MustCompile(`^[A-Z]+$`)
 	digestPattern    = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 	idPattern        = regexp.MustCompile(`^[A-Za-z0-9._~:-]{1,64}$`) // of a log entry or a token, as a URI has it
 	actionPattern    = regexp.MustCompile(`^[a-z]+(\.[a-z_]+)*$`)

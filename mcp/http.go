@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 
@@ -24,7 +25,9 @@ const (
 func (s *Server) Handler() http.Handler {
 	guarded := guard.Authenticate(guard.Config{
 		Resource: s.cfg.Issuer + Path, Verifier: s.cfg.Verifier, Revocations: s.cfg.Revocations,
-		SharedAudience: true, Baseline: s.cfg.Baseline, Report: s.report, Now: s.cfg.Now, Log: s.cfg.Log,
+		SharedAudience: true, Baseline: s.cfg.Baseline,
+		DPoPForWrites: true, // TLS ends here (delegation.md §6)
+		Replays:       s.cfg.Replays, Nonces: s.cfg.Nonces, Report: s.report, Now: s.cfg.Now, Log: s.cfg.Log,
 	})(http.HandlerFunc(s.serveAuthenticated))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -111,11 +114,18 @@ func (s *Server) serveAuthenticated(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	c := &call{message: m, chain: guard.From(r.Context())}
+	c := &call{message: m, chain: guard.From(r.Context()), credential: credential(r)}
 	if !s.authorize(w, r, c) {
 		return
 	}
 	s.forward(w, r, c)
+}
+
+// credential is the text that the guard verified the chain of a request from:
+// it let one Authorization header of two words through.
+func credential(r *http.Request) guard.Secret {
+	_, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return guard.Secret(strings.TrimLeft(text, " "))
 }
 
 // turnAway refuses somebody who was not asked who they are.

@@ -11,6 +11,7 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/guard"
 	"github.com/kavach-dev/kavach/jcs"
 )
 
@@ -36,6 +37,8 @@ type Server struct {
 type call struct {
 	message *message
 	chain   *delegation.Chain
+	// credential is what chain was verified from.
+	credential guard.Secret
 	// instead replaces the library's answer. Set by the handler of this call,
 	// read by its answer, both on the goroutine of the request.
 	instead *rpcError

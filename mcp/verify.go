@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
@@ -15,27 +16,28 @@ func (s *Server) verifyTool() tool {
 	return tool{
 		name: "verify", title: "Verify a token", scopes: []string{ScopeVerify}, action: audit.Verified,
 		readOnly: true, idempotent: true,
-		description: "Judges a token or chain that somebody handed to you: is it genuine, in time, not revoked, for this audience, and does it allow this action? " +
+		description: "Judges a token or chain that somebody handed to you: is it genuine, in time, not revoked, for this audience, held by whoever made the proof, and does it allow this action? " +
 			"Returns valid, the reason if not, on whose authority it stands, every link with its scopes and time left, the limits, whether the asked action is allowed, and what was left unchecked. " +
-			"Not a way to use a token, and no proof that whoever showed it may hold it. The token is never repeated in the answer. " +
+			"Not a way to use a token; without proof it says nothing about whether whoever showed it may hold it. Neither token nor proof is repeated in the answer. " +
 			"Needs scope " + ScopeVerify + ".",
 		run: s.verify,
 	}
 }
 
 func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[string]any, error) {
-	a := readArguments(value, "", "token", "audience", "request")
+	a := readArguments(value, "", "token", "audience", "proof", "request")
 	token := a.text("token", delegation.MaxChainBody, printablePattern)
 	if !a.has("token") {
 		a.fail("token is missing")
 	}
 	audience := a.text("audience", 256, printablePattern)
+	shown := proof{text: a.text("proof", agent.MaxToken, printablePattern)}
 	asked := a.object("request")
-	request := readRequest(a, asked)
+	request := readRequest(a, asked, &shown)
 	if a.err != nil {
 		return nil, s.refused(ctx, c, audit.Verified, "kavach/verify", a.err)
 	}
-	verdict, err := s.judge(ctx, token, audience)
+	verdict, err := s.judge(ctx, token, audience, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -63,10 +65,12 @@ func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[stri
 	return content, nil
 }
 
-// readRequest reads the action to decide on. What is neither given nor named in
-// without stays unset, and a limit on it refuses.
-func readRequest(a *arguments, value jcs.Value) delegation.Request {
-	r := readArguments(value, "request.", "scope", "tool", "arguments", "resource", "host", "size", "without")
+// readRequest reads the action to decide on, and of the request that carries it
+// what its proof must be for. What is neither given nor named in without stays
+// unset, and a limit on it refuses.
+func readRequest(a *arguments, value jcs.Value, shown *proof) delegation.Request {
+	r := readArguments(value, "request.", "scope", "tool", "arguments", "resource", "host", "size", "without", "method", "url")
+	shown.method, shown.url = r.text("method", 32, methodPattern), r.text("url", 2048, printablePattern)
 	request := delegation.Request{Scope: delegation.NoScope()}
 	if scope := r.text("scope", 128, scopePattern); scope != "" {
 		request.Scope = delegation.AllOf(scope)
@@ -128,20 +132,26 @@ func (v *verdict) refuse(err error) error {
 	return nil
 }
 
-// judge runs steps 0 to 15 of delegation.md §6, without the proof.
-func (s *Server) judge(ctx context.Context, token, audience string) (*verdict, error) {
-	v := &verdict{now: s.cfg.Now(), valid: true, unchecked: []string{"proof"}}
+// judge runs steps 0 to 15 of delegation.md §6.
+func (s *Server) judge(ctx context.Context, token, audience string, shown proof) (*verdict, error) {
+	v := &verdict{now: s.cfg.Now(), valid: true}
 	chain, err := s.cfg.Verifier.Verify(token, v.now)
 	if err != nil {
+		v.unchecked = []string{"proof"}
 		return v, v.refuse(err)
 	}
 	v.chain = chain
-	if !chain.Bound() {
-		v.unchecked = nil // a bearer token has no holder to prove
-	}
 	if audience == "" {
 		v.unchecked = append(v.unchecked, "audience")
 	} else if err := s.isFor(chain, audience); err != nil {
+		if chain.Bound() {
+			v.unchecked = append(v.unchecked, "proof")
+		}
+		return v, v.refuse(err)
+	}
+	unchecked, err := shown.check(chain, token, v.now)
+	v.unchecked = append(v.unchecked, unchecked...)
+	if err != nil {
 		return v, v.refuse(err)
 	}
 	if s.cfg.Revocations == nil {
