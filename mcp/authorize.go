@@ -76,7 +76,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, c *call) bool
 		Scope: scope, Tool: n.call, Resource: delegation.Given(n.resource),
 		Network: delegation.None[string](), Size: delegation.None[int64](),
 	}
-	err := c.chain.Allows(request)
+	err := guard.Allows(r.Context(), request)
 	if err == nil {
 		if mcpgo.MCPMethod(c.message.method) == mcpgo.MethodResourcesRead && !known(c.message.name) {
 			s.fail(w, r, c, notFound(c.message, "no such resource; there are "+identityURI+", "+chainTemplate+" and "+auditTemplate))
@@ -88,6 +88,11 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, c *call) bool
 	if !errors.As(err, &refused) {
 		s.cfg.Log.Error("judging a request", "err", err)
 		refuse(w, http.StatusInternalServerError, "server_error", "the server could not decide")
+		return false
+	}
+	if refused.Reason == delegation.Replayed || refused.Reason == delegation.StatusUnknown {
+		// Step 17: nothing is wrong with what was asked. guard reports it.
+		guard.Refuse(w, r, request, refused, nil)
 		return false
 	}
 	entry := s.entry(c, n.action, audit.Denied)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/guard"
 )
 
 // Names of kavach's own scopes. What each permits is in the resource registry;
@@ -102,6 +103,11 @@ type Config struct {
 	// lists revocation as unchecked.
 	Verifier    Verifier
 	Revocations Revocations
+	// Replays remembers used proofs for every process that serves the endpoint.
+	// Nil: in memory.
+	Replays guard.Replays
+	// Nonces, if set, makes every proof carry a nonce of this server.
+	Nonces guard.Nonces
 	// Baseline are the scopes the first challenge names. Nil: kavach:audit,
 	// kavach:delegate and kavach:verify.
 	Baseline []string
