@@ -81,7 +81,13 @@ func (g *guard) urlOf(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") {
 		return g.origin + r.RequestURI
 	}
-	return g.origin + r.URL.EscapedPath()
+	// RFC 9112 §3.2.2: a request line may also hold a whole URL. Its host
+	// counts as little as the Host header.
+	u, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil {
+		u = r.URL
+	}
+	return g.origin + u.EscapedPath()
 }
 
 func bindingFailed(detail string) error {
