@@ -132,14 +132,16 @@ func (v *verdict) send(r *http.Request, body bodyReader) (answer *http.Response,
 	// The request that was sent has the token in its header; the caller's has
 	// not.
 	answer.Request = r
-	if key == "" {
-		return answer, false, v.meterResponse(answer)
+	if key != "" {
+		v.t.nonces.keep(key, answer.Header)
 	}
-	v.t.nonces.keep(key, answer.Header)
-	again = answer.StatusCode == http.StatusUnauthorized && (r.GetBody != nil || noBody(r)) &&
+	if err := v.meterResponse(answer); err != nil {
+		return nil, false, err
+	}
+	again = key != "" && answer.StatusCode == http.StatusUnauthorized && (r.GetBody != nil || noBody(r)) &&
 		(challenged(answer.Header, "use_dpop_nonce") && answer.Header.Get(nonceHeader) != "" ||
 			challenged(answer.Header, "invalid_dpop_proof") && connections.Load() > 1)
-	return answer, again, v.meterResponse(answer)
+	return answer, again, nil
 }
 
 // challenged looks for an error in the challenges of a 401.

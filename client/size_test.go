@@ -1,0 +1,158 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+const testLimit = 1000
+
+func asRefused(err error, target **client.Refused) bool { return errors.As(err, target) }
+
+func sized(c *delegation.Claims) {
+	n := int64(testLimit)
+	c.Limits = delegation.Limits{MaxFileSize: &n, AllowNetwork: []string{"files.example"}}
+}
+
+// filesAt is a server that counts what reaches it.
+func filesAt(t *testing.T, h http.HandlerFunc) (*client.Transport, *reports) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	r := &reports{}
+	tr := &client.Transport{Source: held(t, sized), Report: r.report, Resolve: map[string]string{"files.example": s.Listener.Addr().String()}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr, r
+}
+
+func TestTransportRequestSize(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		size  int
+		known bool
+		ok    bool
+	}{
+		{"exactly", testLimit, true, true}, {"one more", testLimit + 1, true, false},
+		{"exactly, streamed", testLimit, false, true}, {"one more, streamed", testLimit + 1, false, false},
+		{"much more, streamed", 1 << 20, false, false}, {"nothing, streamed", 0, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			type seen struct {
+				n   int
+				err error
+			}
+			requests := make(chan seen, 1)
+			tr, r := filesAt(t, func(_ http.ResponseWriter, r *http.Request) {
+				text, err := io.ReadAll(r.Body)
+				requests <- seen{len(text), err}
+			})
+			var body io.Reader = bytes.NewReader(make([]byte, c.size))
+			if !c.known {
+				body = io.NopCloser(body)
+			}
+			answer, err := (&http.Client{Transport: tr}).Post("http://files.example/", "application/octet-stream", body)
+			if c.ok {
+				if err != nil {
+					t.Fatal(err)
+				}
+				answer.Body.Close()
+				if got := <-requests; got.n != c.size || got.err != nil {
+					t.Errorf("the server read %d bytes: %v", got.n, got.err)
+				}
+				return
+			}
+			wantRefused(t, err, r, delegation.ConstraintViolated, delegation.DimensionSize)
+			if c.known {
+				if len(requests) != 0 {
+					t.Error("a byte left")
+				}
+				return
+			}
+			// It was on its way; no byte beyond the limit came, and the server
+			// saw that it is not whole. (It may not have seen it at all.)
+			tr.CloseIdleConnections()
+			select {
+			case got := <-requests:
+				if got.n > testLimit || got.err == nil {
+					t.Errorf("the server read %d bytes as a whole body: %v", got.n, got.err)
+				}
+			default:
+			}
+		})
+	}
+}
+
+func TestTransportResponseSize(t *testing.T) {
+	tr, r := filesAt(t, func(w http.ResponseWriter, r *http.Request) {
+		n := testLimit
+		if strings.Contains(r.URL.Path, "more") {
+			n++
+		}
+		if strings.Contains(r.URL.Path, "stream") {
+			w.(http.Flusher).Flush()
+		} else if r.Method == http.MethodHead {
+			w.Header().Set("Content-Length", "1001")
+		}
+		_, _ = w.Write(make([]byte, n))
+	})
+	for _, path := range []string{"/exact", "/exact-stream"} {
+		answer, err := get(t, tr, "http://files.example"+path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(answer.Body); err != nil || len(text) != testLimit {
+			t.Errorf("%s: %d bytes, %v", path, len(text), err)
+		}
+	}
+	if answer, err := (&http.Client{Transport: tr}).Head("http://files.example/more"); err != nil || answer.ContentLength != testLimit+1 {
+		t.Error("HEAD:", err)
+	}
+	_, err := get(t, tr, "http://files.example/more")
+	wantRefused(t, err, r, delegation.ConstraintViolated, delegation.DimensionSize)
+	answer, err := get(t, tr, "http://files.example/more-stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	if len(text) != testLimit {
+		t.Errorf("%d bytes came through", len(text))
+	}
+	var refused *client.Refused
+	if !asRefused(err, &refused) || refused.Refusal.Dimension != delegation.DimensionSize {
+		t.Errorf("the end of it is %v", err)
+	}
+	if _, again := answer.Body.Read(make([]byte, 1)); !asRefused(again, &refused) {
+		t.Errorf("reading on: %v", again)
+	}
+	if len(r.all()) != 2 {
+		t.Errorf("%d reports for two refusals", len(r.all()))
+	}
+}
+
+// A compressed answer is as large as what it becomes.
+func TestTransportCompressed(t *testing.T) {
+	tr, _ := filesAt(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(gzipped(t, make([]byte, 1<<20)))
+	})
+	answer, err := get(t, tr, "http://files.example/")
+	if err == nil {
+		var text []byte
+		text, err = io.ReadAll(answer.Body)
+		if len(text) > testLimit {
+			t.Errorf("%d bytes came through", len(text))
+		}
+	}
+	var refused *client.Refused
+	if !asRefused(err, &refused) {
+		t.Errorf("a megabyte came through: %v", err)
+	}
+}
