@@ -1,9 +1,6 @@
 package demo
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // Kavach is the server that the story runs against. Whoever runs the story
 // brings one: with data of its own, on loopback, not started yet.
@@ -29,8 +26,8 @@ type Candidate struct {
 	Agent
 	// ID is its id.
 	ID string
-	// Manifest is its signed manifest, Assertion the proof that it holds the
-	// key in it.
+	// Signed is its signed manifest, Assertion the proof that it holds the key
+	// in it.
 	Signed    string
 	Assertion string
 }
@@ -55,6 +52,5 @@ type Verdict struct {
 	Records int64  `json:"records"`
 	Head    string `json:"head"`
 	// Summary says in a line what is wrong.
-	Summary string        `json:"summary,omitempty"`
-	Took    time.Duration `json:"-"`
+	Summary string `json:"summary,omitempty"`
 }

@@ -28,9 +28,9 @@ type Config struct {
 	// Transcript, if set, gets every MCP message of the story, one a line: what
 	// a model, and whoever keeps its transcript, gets to see.
 	Transcript io.Writer
-	// Open and Played are told when the stage is set and after every step, for
+	// Opened and Played are told when the stage is set and after every step, for
 	// whoever narrates. Nil: nobody is told.
-	Open   func(Scene)
+	Opened func(Scene)
 	Played func(Played)
 	// Last runs before everything is closed, kavach and git host still serving.
 	// A test tries its attacks there.
@@ -108,8 +108,8 @@ func (s *stage) play(ctx context.Context) (Result, error) {
 	}
 	result.Scene = Scene{Issuer: s.issuer, GitHost: s.gitAddr, CA: s.authority.PEM()}
 	result.Names = s.names()
-	if s.cfg.Open != nil {
-		s.cfg.Open(result.Scene)
+	if s.cfg.Opened != nil {
+		s.cfg.Opened(result.Scene)
 	}
 	before, err := s.cfg.Kavach.Records(ctx)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -43,22 +44,10 @@ func (c *auditVerifyCmd) Run(w *world) error {
 	if err := c.resolve(); err != nil {
 		return err
 	}
-	s, err := store.Open(w.ctx, store.Config{DSN: c.DB, Issuer: c.issuerOrDefault(), ReadOnly: true})
-	if err != nil {
-		return openError(c.DB, err)
-	}
-	defer s.Close()
 	start := time.Now()
-	found, err := audit.Verify(w.ctx, s, audit.VerifyConfig{Log: c.Log, Progress: w.progress("verifying the log")})
+	report, err := verifyLog(w.ctx, c.placeFlags, audit.VerifyConfig{Log: c.Log, Progress: w.progress("verifying the log")})
 	if err != nil {
-		return fmt.Errorf("reading the log: %w", plain(err))
-	}
-	report := auditReport{
-		OK: found.OK(), Log: found.Log, Size: found.Size, Head: found.Head, Records: found.Records, Bytes: found.Bytes,
-		Findings: []auditFinding{}, Truncated: found.Truncated,
-	}
-	for _, f := range found.Findings {
-		report.Findings = append(report.Findings, auditFinding{Kind: string(f.Kind), First: f.First, Last: f.Last, Note: f.Note})
+		return err
 	}
 	if c.JSON {
 		if err := w.printJSON(report); err != nil {
@@ -75,6 +64,27 @@ func (c *auditVerifyCmd) Run(w *world) error {
 		return err
 	}
 	return nil
+}
+
+// verifyLog recomputes the log of a place, which it opens read-only.
+func verifyLog(ctx context.Context, place placeFlags, cfg audit.VerifyConfig) (auditReport, error) {
+	s, err := store.Open(ctx, store.Config{DSN: place.DB, Issuer: place.issuerOrDefault(), ReadOnly: true})
+	if err != nil {
+		return auditReport{}, openError(place.DB, err)
+	}
+	defer s.Close()
+	found, err := audit.Verify(ctx, s, cfg)
+	if err != nil {
+		return auditReport{}, fmt.Errorf("reading the log: %w", plain(err))
+	}
+	report := auditReport{
+		OK: found.OK(), Log: found.Log, Size: found.Size, Head: found.Head, Records: found.Records, Bytes: found.Bytes,
+		Findings: []auditFinding{}, Truncated: found.Truncated,
+	}
+	for _, f := range found.Findings {
+		report.Findings = append(report.Findings, auditFinding{Kind: string(f.Kind), First: f.First, Last: f.Last, Note: f.Note})
+	}
+	return report, nil
 }
 
 // print shows the report to a person.

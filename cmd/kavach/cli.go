@@ -27,12 +27,14 @@ type cli struct {
 	Verify   verifyCmd   `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
 	Proof    proofCmd    `cmd:"" group:"offline" help:"Print the DPoP proof of one request."`
 	Token    tokenCmds   `cmd:"" help:"Get tokens, and look into them."`
+	Demo     demoCmd     `cmd:"" group:"offline" help:"Play the case study: two agents, a git host, and everything that is refused."`
 	Version  versionCmd  `cmd:"" group:"offline" help:"Print the version."`
 
-	Call   callCmd   `cmd:"" group:"agent" help:"Send one request, as the token of the agent allows it."`
-	Egress egressCmd `cmd:"" group:"agent" help:"Be the forward proxy that lets a program reach what its token allows."`
-	Redeem redeemCmd `cmd:"" group:"agent" help:"Turn a handle that was made for the agent into its token."`
-	MCP    mcpCmd    `cmd:"" name:"mcp" group:"agent" help:"Be an MCP server on stdio: a client of a running kavach."`
+	Call     callCmd     `cmd:"" group:"agent" help:"Send one request, as the token of the agent allows it."`
+	Exchange exchangeCmd `cmd:"" group:"agent" help:"Have the server narrow a token, for its holder or another agent."`
+	Egress   egressCmd   `cmd:"" group:"agent" help:"Be the forward proxy that lets a program reach what its token allows."`
+	Redeem   redeemCmd   `cmd:"" group:"agent" help:"Turn a handle that was made for the agent into its token."`
+	MCP      mcpCmd      `cmd:"" name:"mcp" group:"agent" help:"Be an MCP server on stdio: a client of a running kavach."`
 }
 
 // groups titles the three kinds of commands, in the order --help shows them.

@@ -11,25 +11,10 @@ import (
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/demo"
 )
-
-// devAgents are registered by --dev: the two of the case study.
-var devAgents = []agent.Manifest{
-	{
-		Name: "orchestrator", Version: "1.0.0", Purpose: "Takes a task apart and hands the parts to other agents.",
-		Scopes: []string{
-			"kavach:verify", "kavach:delegate", "kavach:audit",
-			"repository:read", "repository:write", "pullrequest:read", "comment:write",
-		},
-		Capabilities: []string{agent.CapabilityRead, agent.CapabilityWrite, agent.CapabilityDelegate}, MaxDepth: 3,
-	},
-	{
-		Name: "code-reviewer", Version: "1.0.0", Purpose: "Reads a pull request and comments on it.",
-		Scopes:       []string{"kavach:verify", "kavach:audit", "repository:read", "pullrequest:read", "comment:write"},
-		Capabilities: []string{agent.CapabilityRead, agent.CapabilityWrite}, MaxDepth: 0,
-	},
-}
 
 const (
 	// devManifestLife is the life of their manifests.
@@ -50,49 +35,51 @@ func (m *Main) openDev(ctx context.Context) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("making %s: %w", folder, pathCause(err))
 	}
-	for _, manifest := range devAgents {
-		err := m.openDevAgent(ctx, dev.ID, folder, manifest)
+	cast := demo.Agents()
+	stage := theStage{deployment: m.d, agents: m.parts.agents, by: authz.Actor{Agent: audit.Operator, Via: "dev"}}
+	candidates := make([]demo.Candidate, len(cast))
+	for i, one := range cast {
+		made, err := m.openDevAgent(ctx, stage, dev.ID, folder, one)
 		for tries := 0; tries < devTries && (errors.Is(err, fs.ErrExist) || errors.Is(err, authz.ErrExists)); tries++ {
 			// Another first start beside this one makes it: take what it made.
 			time.Sleep(devPause)
-			err = m.openDevAgent(ctx, dev.ID, folder, manifest)
+			made, err = m.openDevAgent(ctx, stage, dev.ID, folder, one)
 		}
 		if err != nil {
-			return fmt.Errorf("making the agent %s: %w", manifest.Name, err)
+			return fmt.Errorf("making the agent %s: %w", one.Manifest.Name, err)
 		}
+		candidates[i] = demo.Candidate{Agent: one, ID: made}
 	}
-	return nil
+	return stage.grant(ctx, candidates)
 }
 
-// openDevAgent registers one agent of --dev.
-func (m *Main) openDevAgent(ctx context.Context, owner, folder string, manifest agent.Manifest) error {
+// openDevAgent registers one agent of --dev and returns its id.
+func (m *Main) openDevAgent(ctx context.Context, stage theStage, owner, folder string, one demo.Agent) (string, error) {
+	manifest := one.Manifest
 	known, err := m.parts.agents.FindAgent(ctx, owner, manifest.Name)
 	if err != nil && !errors.Is(err, authz.ErrNotFound) {
-		return err
+		return "", err
 	}
 	made, ferr := readCreatedAgent(folder, manifest.Name, m.world.now())
 	switch {
 	case err == nil && ferr == nil && known.ID == made.ID:
-		return nil // both are there from before
+		return known.ID, nil // both are there from before
 	case err == nil:
 		m.world.note("hint: the files of agent %s in %s are missing or of another agent: delete %s to start over", manifest.Name, folder, m.Config.Data)
-		return nil
+		return known.ID, nil
 	case errors.Is(ferr, fs.ErrNotExist):
 		manifest.IssuedAt, manifest.Expires = m.world.now(), m.world.now().Add(devManifestLife)
 		if made, err = createAgent(manifest, folder); err != nil {
-			return err
+			return "", err
 		}
 	case ferr != nil:
-		return ferr
+		return "", ferr
 	}
 	assertion, err := agent.SignAssertion(made.key, made.ID, m.Issuer, m.world.now(), assertionLife)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = m.parts.agents.Register(ctx, authz.Registration{
-		Manifest: made.manifest, Assertion: assertion, Owner: owner, By: authz.Actor{Agent: "operator", Via: "dev"},
-	})
-	return err
+	return made.ID, stage.register(ctx, owner, demo.Candidate{Agent: one, ID: made.ID, Signed: made.manifest, Assertion: assertion})
 }
 
 // readCreatedAgent reads what createAgent wrote.

@@ -35,9 +35,14 @@ type serveCmd struct {
 
 	CodeTTL       time.Duration `name:"code-ttl" default:"60s" help:"Life of an authorization code (${default})."`
 	AccessTTL     time.Duration `name:"access-ttl" default:"10m" help:"Life of an access token (${default}, at most 1h)."`
+	AgentTTL      time.Duration `name:"agent-ttl" default:"5m" help:"Life of an access token that an agent gets by its own key (${default}, at most 1h)."`
 	RefreshIdle   time.Duration `default:"720h" help:"Life of a refresh token that is not used (${default})."`
 	RefreshMax    time.Duration `default:"2160h" help:"Life of a sign-in of a client, however often refreshed (${default})."`
 	RefreshReplay time.Duration `default:"30s" help:"How long a used refresh token may come again without ending its family (${default})."`
+
+	GitHost string `default:"127.0.0.1:8422" placeholder:"ADDR" help:"With --dev: address of the git host of the case study, empty for none (${default})."`
+
+	DPoPNonce bool `name:"dpop-nonce" help:"Ask for a nonce of this server in every DPoP proof."`
 
 	Log string `enum:"auto,text,json" default:"auto" help:"Form of the log on stderr: ${enum} (${default}: text on a terminal)."`
 }
@@ -65,8 +70,8 @@ func (c *serveCmd) check() error {
 		return err
 	}
 	if c.Dev {
-		for flag, address := range map[string]string{"listen": c.Listen, "ops": c.Ops} {
-			if !loopbackListen(address) {
+		for flag, address := range map[string]string{"listen": c.Listen, "ops": c.Ops, "git-host": c.GitHost} {
+			if address != "" && !loopbackListen(address) {
 				return usagef("leave --dev out to serve others", "--dev is not safe and listens on this machine alone, but --%s is %s", flag, address)
 			}
 		}
@@ -78,7 +83,7 @@ func (c *serveCmd) check() error {
 		return usagef("write --issuer https://HOST", "--tls-cert needs an --issuer that is https")
 	}
 	for flag, ttl := range map[string]time.Duration{
-		"code-ttl": c.CodeTTL, "access-ttl": c.AccessTTL,
+		"code-ttl": c.CodeTTL, "access-ttl": c.AccessTTL, "agent-ttl": c.AgentTTL,
 		"refresh-idle": c.RefreshIdle, "refresh-max": c.RefreshMax,
 	} {
 		if ttl < time.Second {
@@ -90,6 +95,9 @@ func (c *serveCmd) check() error {
 	}
 	if c.AccessTTL > maxTTL {
 		return usagef("refresh tokens are for longer", "--access-ttl %s is longer than an hour, after which revocations are forgotten", c.AccessTTL)
+	}
+	if c.AgentTTL > maxTTL {
+		return usagef("an agent signs in again whenever it likes", "--agent-ttl %s is longer than an hour, after which revocations are forgotten", c.AgentTTL)
 	}
 	if (c.Registration == "token") != (c.RegistrationTokenFile != "") {
 		return usagef("give both or neither", "--registration token and --registration-token-file belong together")

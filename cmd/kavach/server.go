@@ -38,6 +38,7 @@ type Main struct {
 	ops       *ops
 	sweeps    []sweep
 	setupCode string
+	git       *devGitHost // of the case study, with --dev; nil without
 }
 
 // Limits of a connection (authorization-server.md §6: "header 32 KiB, timeouts
@@ -99,7 +100,10 @@ func (m *Main) Open(ctx context.Context) error {
 		return err
 	}
 	if m.Config.Dev {
-		return m.openDev(ctx)
+		if err := m.openDev(ctx); err != nil {
+			return err
+		}
+		return m.openGitHost()
 	}
 	m.setupCode, err = m.parts.people.NewSetupCode(ctx)
 	if errors.Is(err, people.ErrSetUp) {
@@ -130,6 +134,7 @@ func (m *Main) Serve(ctx context.Context) error {
 	keeping, stopKeeping := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { m.housekeep(keeping) })
+	stopGit := m.startGitHost(ctx)
 	m.world.note("ready %s", m.Issuer)
 
 	var err error
@@ -143,6 +148,7 @@ func (m *Main) Serve(ctx context.Context) error {
 		m.world.note("draining")
 	}
 	stopKeeping()
+	stopGit()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if shut := public.Shutdown(drain); shut != nil {
@@ -158,6 +164,9 @@ func (m *Main) Serve(ctx context.Context) error {
 func (m *Main) Close() error {
 	for _, l := range m.listeners {
 		l.Close() // closed already if it was served
+	}
+	if m.git != nil {
+		m.git.listener.Close()
 	}
 	if m.d == nil {
 		return nil
