@@ -141,20 +141,9 @@ func readRegistration(r *http.Request) (read authz.Registration, _ *problem) {
 	bad := func(text string) (authz.Registration, *problem) {
 		return authz.Registration{}, &problem{http.StatusBadRequest, text}
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return read, &problem{http.StatusUnsupportedMediaType, "the content type must be application/json"}
-	}
-	text, err := io.ReadAll(r.Body)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return read, &problem{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
-	case err != nil:
-		return bad("the body could not be read")
-	}
-	v, err := jcs.Parse(text, jcs.Limits{Bytes: maxBody})
-	if err != nil || v.Kind() != jcs.Object {
-		return bad("the body must be one JSON object without repeated members")
+	v, wrong := readObject(r, maxBody, "64 KiB")
+	if wrong != nil {
+		return read, wrong
 	}
 	for name, member := range v.Fields() {
 		target := map[string]*string{
@@ -169,6 +158,26 @@ func readRegistration(r *http.Request) (read authz.Registration, _ *problem) {
 		return bad("manifest and assertion are needed")
 	}
 	return read, nil
+}
+
+// readObject reads the one JSON object that a body is.
+func readObject(r *http.Request, limit int, said string) (v jcs.Value, _ *problem) {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return v, &problem{http.StatusUnsupportedMediaType, "the content type must be application/json"}
+	}
+	text, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return v, &problem{http.StatusRequestEntityTooLarge, "the body is larger than " + said}
+	case err != nil:
+		return v, &problem{http.StatusBadRequest, "the body could not be read"}
+	}
+	v, err = jcs.Parse(text, jcs.Limits{Bytes: limit})
+	if err != nil || v.Kind() != jcs.Object {
+		return v, &problem{http.StatusBadRequest, "the body must be one JSON object without repeated members"}
+	}
+	return v, nil
 }
 
 func (s *Server) listAgents(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) {

@@ -20,18 +20,35 @@ import (
 const Path = "/api"
 
 const (
-	scopeAgents    = "agents:manage"
-	scopeAudit     = "kavach:audit"
-	scopeAuditRead = "audit:read"
+	scopeAgents     = "agents:manage"
+	scopeAudit      = "kavach:audit"
+	scopeAuditRead  = "audit:read"
+	scopeAuditWrite = "audit:write"
 )
 
-// maxBody bounds a request ("Bodies 64 KiB").
+// maxBody bounds a request ("Bodies 64 KiB"); see maxReportBody for reports.
 const maxBody = 64 << 10
 
 // Auditor reads the log. A *audit.Reader is one.
 type Auditor interface {
 	Entries(ctx context.Context, q audit.Query) (audit.Page, error)
 	Entry(ctx context.Context, sight audit.Sight, id string) (audit.Stored, error)
+	// Written returns those of the entries that the writer has in the log.
+	Written(ctx context.Context, by string, ids []string) (map[string]audit.Stored, error)
+}
+
+// Spent makes the effects that let a proof be used up. A *store.Store is one.
+type Spent interface {
+	// Once must hit one row: key is there for the first time, and stays until
+	// then.
+	Once(key string, until time.Time) audit.Effect
+	// Again must hit one row: key is there.
+	Again(key string) audit.Effect
+}
+
+// Resources knows the resource servers. A *authz.Registry is one.
+type Resources interface {
+	Catalog(ctx context.Context, need ...string) (*authz.Catalog, error)
 }
 
 // Agents is the registry of agents. A *authz.Agents is one.
@@ -54,10 +71,18 @@ type Config struct {
 	// tokens live until they expire.
 	Verifier    guard.Verifier
 	Revocations guard.Revocations
+	// Replays remembers used proofs for every process that serves the API. Nil:
+	// in memory.
+	Replays guard.Replays
+	// Nonces, if set, makes every proof carry a nonce of this server.
+	Nonces guard.Nonces
 	// Agents, People and Auditor stand behind the endpoints.
 	Agents  Agents
 	People  People
 	Auditor Auditor
+	// Resources says who may report on what, Spent which proofs were reported.
+	Resources Resources
+	Spent     Spent
 	// Commit records calls before they are answered.
 	Commit audit.Committer
 	// Refusals records refusals to callers without a usable token.
@@ -84,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 	}{
 		{cfg.Issuer == "", "Issuer"}, {cfg.Verifier == nil, "Verifier"}, {cfg.Agents == nil, "Agents"},
 		{cfg.People == nil, "People"}, {cfg.Auditor == nil, "Auditor"}, {cfg.Commit == nil, "Commit"},
-		{cfg.Refusals == nil, "Refusals"},
+		{cfg.Refusals == nil, "Refusals"}, {cfg.Resources == nil, "Resources"}, {cfg.Spent == nil, "Spent"},
 	} {
 		if missing.absent {
 			return nil, errors.New("api: Config." + missing.name + " is missing")
@@ -99,7 +124,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg}
 	s.guard = guard.Authenticate(guard.Config{
 		Resource: cfg.Issuer + Path, Verifier: cfg.Verifier, Revocations: cfg.Revocations,
-		SharedAudience: true, Report: s.report, Now: cfg.Now, Log: cfg.Log,
+		SharedAudience: true,
+		DPoPForWrites:  true, // TLS ends here (delegation.md §6)
+		Replays:        cfg.Replays, Nonces: cfg.Nonces, Report: s.report, Now: cfg.Now, Log: cfg.Log,
 	})
 	return s, nil
 }
@@ -111,10 +138,11 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("GET /api/v1/agents", s.guarded(s.listAgents))
 	mux.Handle("GET /api/v1/agents/{id}", s.guarded(s.showAgent))
 	mux.Handle("GET /api/v1/audit/entries", s.guarded(s.listEntries))
+	mux.Handle("POST "+reportPath, s.guarded(s.reportEntries))
 	mux.Handle("GET /api/v1/audit/entries/{id}", s.guarded(s.showEntry))
 	for path, allow := range map[string]string{
 		"/api/v1/agents": "GET, POST", "/api/v1/agents/{id}": "GET",
-		"/api/v1/audit/entries": "GET", "/api/v1/audit/entries/{id}": "GET",
+		reportPath: "GET, POST", "/api/v1/audit/entries/{id}": "GET",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", allow)
@@ -125,11 +153,15 @@ func (s *Server) Handler() http.Handler {
 		fail(w, http.StatusNotFound, "not_found", "there is nothing here")
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > maxBody {
-			fail(w, http.StatusRequestEntityTooLarge, "invalid_request", "the body is larger than 64 KiB")
+		limit, said := int64(maxBody), "64 KiB"
+		if r.URL.Path == reportPath {
+			limit, said = maxReportBody, "2 MiB"
+		}
+		if r.ContentLength > limit {
+			fail(w, http.StatusRequestEntityTooLarge, "invalid_request", "the body is larger than "+said)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -148,13 +180,18 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, chain *delega
 		Scope: delegation.OneOf(scopes...), Tool: delegation.None[delegation.Call](),
 		Resource: delegation.Given(resource), Network: delegation.None[string](), Size: delegation.None[int64](),
 	}
-	err := chain.Allows(request)
+	err := guard.Allows(r.Context(), request)
 	if err == nil {
 		return true
 	}
 	var refused *delegation.Refusal
 	if !errors.As(err, &refused) {
 		s.broken(w, "judging a request", err)
+		return false
+	}
+	if refused.Reason == delegation.Replayed || refused.Reason == delegation.StatusUnknown {
+		// Step 17: nothing is wrong with what was asked. guard reports it.
+		guard.Refuse(w, r, request, refused, nil)
 		return false
 	}
 	e := entry(chain, action, audit.Denied, resource)
@@ -193,14 +230,18 @@ func (s *Server) report(ctx context.Context, d guard.Decision) error {
 
 // entry begins the audit entry of a call.
 func entry(chain *delegation.Chain, action, result, resource string) audit.Entry {
-	e := audit.Entry{
+	return audit.Entry{
 		Action: action, Result: result, Resource: resource, Path: chain.Path(), Agent: chain.Agent(),
-		Sub: chain.Principal(), Grant: chain.GrantID(), Anc: chain.Ancestry(), Detail: map[string]any{"via": "api"},
+		Sub: chain.Principal(), Grant: chain.GrantID(), Chain: parties(chain), Anc: chain.Ancestry(), Detail: map[string]any{"via": "api"},
 	}
+}
+
+// parties is a chain as records show it.
+func parties(chain *delegation.Chain) (list []audit.Party) {
 	for _, l := range chain.Links() {
-		e.Chain = append(e.Chain, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: l.Confirmed, JKT: l.JKT})
+		list = append(list, audit.Party{LID: l.LID, JTI: l.JTI, ClientID: l.ClientID, Confirmed: l.Confirmed, JKT: l.JKT})
 	}
-	return e
+	return list
 }
 
 // record writes an entry; without it there is no answer but 503.

@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	s, err := api.New(api.Config{
 		Issuer:   issuer,
 		Verifier: &delegation.Verifier{Issuer: issuer, Anchors: func(kid string) (delegation.Anchor, bool) { return anchor, kid == "at-test" }},
-		Agents:   w, People: w, Auditor: w, Commit: w, Refusals: w,
+		Agents:   w, People: w, Auditor: w, Resources: w, Spent: w, Commit: w, Refusals: w,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +149,19 @@ func (w *world) Entry(_ context.Context, _ audit.Sight, id string) (audit.Stored
 	}
 	return audit.Stored{Bytes: []byte(`{"action":"login","id":"` + id + `","result":"allowed","seq":0,"time":1}`)}, nil
 }
+
+// Reports are tested on a real log, see newDesk.
+
+func (w *world) Written(context.Context, string, []string) (map[string]audit.Stored, error) {
+	return nil, errors.New("not here")
+}
+
+func (w *world) Catalog(context.Context, ...string) (*authz.Catalog, error) {
+	return nil, errors.New("not here")
+}
+
+func (w *world) Once(string, time.Time) audit.Effect { return nil }
+func (w *world) Again(string) audit.Effect           { return nil }
 
 func (w *world) token(sub string, scopes ...string) string {
 	w.t.Helper()

@@ -1,6 +1,9 @@
 package audit
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // The closed list of actions (docs list them with their detail). Adding one is
 // adding a line here; an action that is not here does not get into the log.
@@ -30,6 +33,8 @@ const (
 	AuditRestart = "audit.restart"
 	AuditSummary = "audit.summary"
 	AuditExport  = "audit.export"
+	// AuditRefuse is a report to the log that was not taken.
+	AuditRefuse = "audit.refuse"
 
 	AgentCreate   = "agent.create"
 	AgentEnrol    = "agent.enrol"
@@ -75,7 +80,7 @@ var actions = map[string]bool{
 	AuthorizeRefuse: true, Delegate: true, Verified: true, Revoke: true,
 	ConsentGrant: true, ConsentDeny: true, ConsentWithdraw: true,
 	Login: true, LoginFail: true, SessionStart: true, SessionEnd: true, SetupDone: true,
-	AuditRead: true, AuditSeal: true, AuditRestart: true, AuditSummary: true, AuditExport: true,
+	AuditRead: true, AuditSeal: true, AuditRestart: true, AuditSummary: true, AuditExport: true, AuditRefuse: true,
 	AgentCreate: true, AgentEnrol: true, AgentRegister: true, AgentUpdate: true, AgentGrant: true,
 	AgentSuspend: true, AgentResume: true, AgentRead: true, AgentRefuse: true,
 	ClientRegister: true, ClientAdd: true, ClientUpdate: true, ClientRemove: true, ClientRefuse: true,
@@ -86,20 +91,15 @@ var actions = map[string]bool{
 	ConfigUpdate: true,
 }
 
+// reporterAction is the grammar of what follows ReporterPrefix: words of lower
+// case letters, digits, "_" and "-", separated by single dots.
+var reporterAction = regexp.MustCompile(`^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$`)
+
 // KnownAction reports whether a may stand in a record.
 func KnownAction(a string) bool {
 	if actions[a] {
 		return true
 	}
 	verb, ok := strings.CutPrefix(a, ReporterPrefix)
-	if !ok || verb == "" || len(verb) > 60 {
-		return false
-	}
-	for i := range len(verb) {
-		c := verb[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return true
+	return ok && len(verb) <= 60 && reporterAction.MatchString(verb)
 }

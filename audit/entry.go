@@ -1,5 +1,7 @@
 package audit
 
+import "maps"
+
 // Results of an entry.
 const (
 	Allowed = "allowed"
@@ -81,4 +83,22 @@ type Issued struct {
 	LID string
 	// Expires is in Unix seconds, as in the token.
 	Expires int64
+}
+
+// DetailShortened marks an entry that Slim cut.
+const DetailShortened = "shortened"
+
+// Slim returns the entry without what the delegators of a chain could make long:
+// a chain may hold more of their words than a record has room for, and must not
+// escape it for that. What identifies the links stays.
+func (e Entry) Slim() Entry {
+	chain := make([]Party, len(e.Chain))
+	for i, p := range e.Chain {
+		chain[i] = Party{LID: p.LID, JKT: p.JKT}
+	}
+	e.Chain, e.Path, e.Anc = chain, nil, nil
+	detail := map[string]any{DetailShortened: true}
+	maps.Copy(detail, e.Detail)
+	e.Detail = detail
+	return e
 }

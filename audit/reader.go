@@ -99,6 +99,25 @@ func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) 
 	return Stored{}, ErrNotFound
 }
 
+// Written returns those of the entries that the writer has in the log, by id. It
+// asks nobody's sight: a writer may see what it wrote.
+func (r *Reader) Written(ctx context.Context, by string, ids []string) (map[string]Stored, error) {
+	found := make(map[string]Stored)
+	for _, id := range ids {
+		rows, err := r.cfg.Store.RecordsByID(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("%w: reading a record: %w", ErrAudit, err)
+		}
+		for _, row := range rows {
+			if stored, err := ParseRecord(row.Bytes); err == nil && stored.Entry.By == by {
+				stored.Leaf = row.Leaf
+				found[id] = stored
+			}
+		}
+	}
+	return found, nil
+}
+
 // Entries returns a page.
 func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) {
 	switch {

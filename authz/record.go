@@ -19,23 +19,11 @@ func (g *Registry) record(ctx context.Context, e audit.Entry) error {
 	return err
 }
 
-// slim makes entries fit into a record: a chain may hold more of its
-// delegators' words than a record has room for, and must not escape it for
-// that. What identifies its links stays.
+// slim makes entries fit into a record.
 func slim(entries []audit.Entry) []audit.Entry {
 	entries = slices.Clone(entries)
-	for i := range entries {
-		e := &entries[i]
-		chain := make([]audit.Party, len(e.Chain))
-		for j, p := range e.Chain {
-			chain[j] = audit.Party{LID: p.LID, JKT: p.JKT}
-		}
-		e.Chain, e.Path, e.Anc = chain, nil, nil
-		detail := map[string]any{"shortened": true}
-		for name, value := range e.Detail {
-			detail[name] = value
-		}
-		e.Detail = detail
+	for i, e := range entries {
+		entries[i] = e.Slim()
 	}
 	return entries
 }

@@ -97,7 +97,7 @@ func newDeployment(t *testing.T) *deployment {
 	must(err)
 	programs, err := api.New(api.Config{
 		Issuer: d.issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: d.agents, People: d.registry,
-		Auditor: reader, Commit: d.log, Refusals: d.log,
+		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log,
 	})
 	must(err)
 	mux := http.NewServeMux()

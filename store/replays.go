@@ -14,6 +14,12 @@ func (s *Store) Once(key string, until time.Time) audit.Effect {
 		key, until.UnixMilli())
 }
 
+// Again must hit one row: Once won for the key before, here or in an earlier
+// Change.
+func (s *Store) Again(key string) audit.Effect {
+	return effect(1, `UPDATE replays SET until = until WHERE key = $1`, key)
+}
+
 // PurgeReplays forgets what has expired.
 func (s *Store) PurgeReplays(now time.Time) audit.Effect {
 	return effect(-1, `DELETE FROM replays WHERE until < $1`, now.UnixMilli())

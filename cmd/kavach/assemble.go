@@ -13,6 +13,7 @@ import (
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/guard"
 	"github.com/kavach-dev/kavach/mcp"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/templates"
@@ -67,10 +68,17 @@ func (m *Main) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	replays := authz.NewReplays(d.store, d.log)
+	var nonces *authz.Nonces
+	var asked guard.Nonces
+	if c.DPoPNonce {
+		nonces = authz.NewNonces(d.keys.Nonce())
+		asked = nonces
+	}
 	server, err := authz.New(authz.Config{
 		Issuer: m.Issuer, Store: d.store, Registry: d.registry, Keys: d.keys, Agents: agents, People: persons,
 		Pages: pages, Commit: d.log, Refusals: d.log,
-		CodeTTL: c.CodeTTL, AccessTTL: c.AccessTTL, RefreshIdle: c.RefreshIdle, RefreshMax: c.RefreshMax,
+		CodeTTL: c.CodeTTL, AccessTTL: c.AccessTTL, AgentTTL: c.AgentTTL, Nonces: nonces, RefreshIdle: c.RefreshIdle, RefreshMax: c.RefreshMax,
 		RefreshReplay: cmp.Or(c.RefreshReplay, -1), Now: now, Log: m.Log, // "0s turns it off"
 	})
 	if err != nil {
@@ -81,14 +89,15 @@ func (m *Main) assemble(ctx context.Context) error {
 		Issuer: m.Issuer, Version: buildVersion().Version, Verifier: d.registry.Verifier(), Revocations: d.registry,
 		Baseline: words(c.MCPScopes), Delegator: server, Revoker: revoker{d.registry}, Auditor: reader, Agents: agents,
 		Commit: d.log, Refusals: d.log, Source: func(r *http.Request) string { return clientAddress(r, trusted).String() },
-		Origins: c.AllowedOrigin, Now: now, Log: m.Log,
+		Origins: c.AllowedOrigin, Replays: replays, Nonces: asked, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return err
 	}
 	programs, err := api.New(api.Config{
 		Issuer: m.Issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: agents, People: d.registry,
-		Auditor: reader, Commit: d.log, Refusals: d.log, TrustedProxies: trusted, Now: now, Log: m.Log,
+		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: asked,
+		TrustedProxies: trusted, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return err

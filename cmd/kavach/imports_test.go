@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"migrations": nil,
 	"people":     {"audit", "templates"},
 	"authz":      {"agent", "audit", "delegation", "jcs", "people", "templates", "wellknown"},
-	"api":        {"audit", "authz", "delegation", "guard", "jcs"},
+	"api":        {"agent", "audit", "authz", "delegation", "guard", "jcs"},
 	"mcp":        {"agent", "audit", "delegation", "guard", "jcs"},
 	"store":      {"agent", "audit", "authz", "migrations", "people"},
 	"demo":       {"agent", "client", "delegation", "guard", "wellknown"},
