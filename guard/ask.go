@@ -31,9 +31,10 @@ type visit struct {
 	using     sync.Once // step 17
 	usedErr   error     // its outcome
 
-	mu      sync.Mutex // guards owed and refused
-	owed    []string   // dimensions the handler still has to ask about
-	refused *answer    // to the first question that was refused
+	mu       sync.Mutex // guards what follows
+	owed     []string   // dimensions the handler still has to ask about
+	refused  *answer    // to the first question that was refused
+	reported string     // id of the first entry that a Reporter made of it
 }
 
 func visitOf(ctx context.Context) *visit {
