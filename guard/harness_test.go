@@ -27,7 +27,7 @@ var start = time.Unix(1_795_000_000, 0)
 
 // world is an authorization server that signs, and what a guard told about it.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	key delegation.ServerKey
 
 	mu        sync.Mutex // guards what follows
@@ -38,7 +38,7 @@ type world struct {
 	revokeErr error
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -129,7 +129,7 @@ func limited(l delegation.Limits) func(*delegation.Claims) {
 	return func(c *delegation.Claims) { c.Limits = l }
 }
 
-func newKey(t *testing.T) agent.PrivateKey {
+func newKey(t testing.TB) agent.PrivateKey {
 	t.Helper()
 	key, err := agent.GenerateKey()
 	if err != nil {

@@ -34,17 +34,18 @@ func (w *world) plainBound(change ...func(*delegation.Claims)) bound {
 }
 
 // root is a chain of one.
-func (w *world) root() bound {
+func (w *world) root(change ...func(*delegation.Claims)) bound {
 	key := newKey(w.t)
-	return bound{w, w.token(func(c *delegation.Claims) { c.Root, c.MaxDepth, c.Key = true, 3, key.Public() }), key}
+	change = append(change, func(c *delegation.Claims) { c.Root, c.MaxDepth, c.Key = true, 8, key.Public() })
+	return bound{w, w.token(change...), key}
 }
 
-// derive hands b on, narrowed to reading.
-func (b bound) derive() bound {
+// derive hands b on, narrowed to reading, and to the resources if there are any.
+func (b bound) derive(resources ...string) bound {
 	b.w.t.Helper()
 	key := newKey(b.w.t)
 	derived, err := delegation.Derive(b.token, b.key, key.Public(), delegation.Narrow{
-		ClientID: "reviewer", Scopes: []string{"repository:read"},
+		ClientID: "reviewer", Scopes: []string{"repository:read"}, Limits: delegation.Limits{Resources: resources},
 	}, b.w.clock())
 	if err != nil {
 		b.w.t.Fatal(err)
