@@ -11,18 +11,13 @@ import (
 // delegateCmd derives the next link of a chain with the holder's key. Neither
 // server nor network is asked.
 type delegateCmd struct {
-	Parent        string        `required:"" placeholder:"FILE" help:"File with the chain to hand on; - is standard input."`
-	KeyFile       string        `required:"" placeholder:"FILE" help:"The key the chain is bound to."`
-	Scope         string        `required:"" placeholder:"SCOPES" help:"What to hand on, separated by spaces; no more than the chain has."`
-	TTL           time.Duration `name:"ttl" default:"120s" help:"How long it lives (${default}, at most 15m, and no longer than the chain)."`
-	Audience      []string      `sep:"none" placeholder:"URL" help:"Resource server it is for; repeatable (those of the chain)."`
-	Tool          []string      `sep:"none" placeholder:"NAME" help:"Tool it may call, with any arguments; repeatable (those of the chain)."`
-	Resource      []string      `sep:"none" placeholder:"ID" help:"Resource it may touch, literal or PREFIX/*; repeatable."`
-	AllowNetwork  []string      `sep:"none" placeholder:"HOST" help:"Host it may connect to, HOST, HOST:PORT or *.HOST; repeatable."`
-	NoNetwork     bool          `help:"It may connect to nothing." xor:"net"`
-	MaxFileSize   string        `placeholder:"N" help:"Most bytes to read or write (5MB, 5MiB)."`
-	AuditRequired bool          `help:"Nothing is done with it before the record of it is durable."`
-	MaxDepth      *int          `placeholder:"N" help:"How many more links may follow; 0 seals it (what the chain leaves)."`
+	Parent   string        `required:"" placeholder:"FILE" help:"File with the chain to hand on; - is standard input."`
+	KeyFile  string        `required:"" placeholder:"FILE" help:"The key the chain is bound to."`
+	Scope    string        `required:"" placeholder:"SCOPES" help:"What to hand on, separated by spaces; no more than the chain has."`
+	TTL      time.Duration `name:"ttl" default:"120s" help:"How long it lives (${default}, at most 15m, and no longer than the chain)."`
+	Audience []string      `sep:"none" placeholder:"URL" help:"Resource server it is for; repeatable (those of the chain)."`
+	limitFlags
+	MaxDepth *int `placeholder:"N" help:"How many more links may follow; 0 seals it (what the chain leaves)."`
 	receiverFlags
 	jsonFlag
 }
@@ -72,7 +67,6 @@ func (c *delegateCmd) Run(w *world) error {
 func (c *delegateCmd) narrow() (delegation.Narrow, error) {
 	n := delegation.Narrow{
 		Scopes: words(c.Scope), Audience: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth,
-		Limits: delegation.Limits{Resources: c.Resource, AllowNetwork: c.AllowNetwork},
 	}
 	if n.TTL < delegation.MinLinkTTL || n.TTL > delegation.MaxLinkTTL {
 		return n, usagef("write it like 90s or 5m", "--ttl %s is not between 1s and 15m", c.TTL)
@@ -80,29 +74,9 @@ func (c *delegateCmd) narrow() (delegation.Narrow, error) {
 	if err := checkScopes(n.Scopes); err != nil {
 		return n, err
 	}
-	if c.NoNetwork {
-		if len(c.AllowNetwork) > 0 {
-			return n, usagef("", "--no-network contradicts --allow-network")
-		}
-		n.Limits.AllowNetwork = []string{}
-	}
-	if c.MaxFileSize != "" {
-		size, err := parseSize(c.MaxFileSize)
-		if err != nil {
-			return n, usage(err, "")
-		}
-		n.Limits.MaxFileSize = &size
-	}
-	if c.AuditRequired {
-		n.Limits.AuditRequired = &c.AuditRequired
-	}
-	if len(c.Tool) > 0 {
-		n.Tools = delegation.Tools{}
-		for _, name := range c.Tool {
-			n.Tools[name] = delegation.AllowAnyArgs
-		}
-	}
-	return n, nil
+	var err error
+	n.Tools, n.Limits, err = c.limits()
+	return n, err
 }
 
 // delegateHint says what to do about a refusal to derive.

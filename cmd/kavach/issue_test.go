@@ -21,12 +21,12 @@ import (
 //
 // writes a token of https://auth.example and the key set jwks.json that
 // verifies it. Keys: scope, aud, depth, ttl, holder (a file with the receiver's
-// public JWK: then it is the root of a chain), size, network, tool.
+// public JWK: then it is the root of a chain), size, network, tool, client.
 func cmdIssue(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 1 || neg {
 		ts.Fatalf("usage: issue FILE [key=value…]")
 	}
-	set := map[string]string{"scope": "repository:read", "aud": "https://git.example", "depth": "3", "ttl": "300s"}
+	set := map[string]string{"scope": "repository:read", "aud": "https://git.example", "depth": "3", "ttl": "300s", "client": "orchestrator"}
 	for _, pair := range args[1:] {
 		key, value, _ := strings.Cut(pair, "=")
 		set[key] = value
@@ -39,7 +39,7 @@ func cmdIssue(ts *testscript.TestScript, neg bool, args []string) {
 		ttl = -ttl
 	}
 	c := delegation.Claims{
-		Issuer: "https://auth.example", Subject: "usr_alice", ClientID: "orchestrator", GrantID: "gr_1",
+		Issuer: "https://auth.example", Subject: "usr_alice", ClientID: set["client"], GrantID: "gr_1",
 		Audience: strings.Fields(set["aud"]), Scopes: strings.Fields(set["scope"]),
 		IssuedAt: issued, Expires: issued.Add(ttl),
 	}
