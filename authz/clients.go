@@ -53,7 +53,7 @@ type Client struct {
 	SecretHash   string // base64url SHA-256 of a secret of 256 random bits; empty for none
 	RedirectURIs []string
 	GrantTypes   []string
-	Scopes       []string // client credentials only: what it may get
+	Scopes       []string // client credentials and token exchange only: what it may get
 	// Keys verify the assertions of private_key_jwt: for an agent its identity
 	// key. They are authentication, never what a token is bound to.
 	Keys []agent.PublicKey
@@ -217,9 +217,9 @@ func (g *Registry) checkStatic(ctx context.Context, c Client) error {
 				return invalid("authorization_code needs a redirect URI")
 			}
 		case GrantRefresh:
-		case GrantClientCredentials:
+		case GrantClientCredentials, GrantExchange:
 			if c.Public() {
-				return invalid("client_credentials needs a client that authenticates")
+				return invalid("%s needs a client that authenticates", grant)
 			}
 		default:
 			return invalid("grant type %q is not served", grant)

@@ -21,10 +21,14 @@ const (
 	TokenTypeAgentKey = "urn:kavach:token-type:agent-key"
 )
 
-// MayExchange says whether the client may exchange tokens at all: static clients
-// that authenticate and were given scopes, and agents (§3b).
+// MayExchange says whether the client may exchange tokens at all (§3b): agents,
+// and static clients that authenticate and were given scopes, for themselves
+// (client credentials) or for nothing but this.
 func (c Client) MayExchange() bool {
-	return c.Kind == KindAgent || c.Kind == KindStatic && !c.Public() && len(c.Scopes) > 0
+	if c.Kind == KindAgent {
+		return true
+	}
+	return c.Kind == KindStatic && !c.Public() && len(c.Scopes) > 0 && (c.May(GrantClientCredentials) || c.May(GrantExchange))
 }
 
 // exchange serves the grant of RFC 8693: it reads what is asked, finds out who

@@ -81,18 +81,15 @@ func readExchange(form url.Values) (exchangeRequest, *Error) {
 	e.ask.Scopes = splitScope(form.Get("scope"))
 	e.ask.Audience = slices.Concat(form["resource"], form["audience"])
 	if text := form.Get("requested_expires_in"); text != "" {
-		n, ok := number(text, int(delegation.MaxRootTTL/time.Second))
-		if !ok || n < 1 {
+		n, err := strconv.Atoi(text)
+		if err != nil || text != strconv.Itoa(n) || n < 1 || n > int(delegation.MaxRootTTL/time.Second) {
 			return bad("requested_expires_in is a number of seconds from 1 to 3600")
 		}
 		e.ask.TTL = time.Duration(n) * time.Second
 	}
-	if text := form.Get("del_max_depth"); text != "" {
-		n, ok := number(text, delegation.MaxDepth)
-		if !ok {
-			return bad("del_max_depth is 0 to 8")
-		}
-		e.ask.MaxDepth = &n
+	var refused *Error
+	if e.ask.MaxDepth, refused = askedDepth(form.Get("del_max_depth")); refused != nil {
+		return exchangeRequest{}, refused
 	}
 	if text := form.Get("authorization_details"); text != "" {
 		e.ask.Tools, e.ask.Limits, err = delegation.ParseDetails([]byte(text))
@@ -104,12 +101,6 @@ func readExchange(form url.Values) (exchangeRequest, *Error) {
 		}
 	}
 	return e, nil
-}
-
-// number reads a decimal number from 0 to most, in its one spelling.
-func number(text string, most int) (int, bool) {
-	n, err := strconv.Atoi(text)
-	return n, err == nil && n >= 0 && n <= most && text == strconv.Itoa(n)
 }
 
 // errDetails is the answer of RFC 9396 section 5.
