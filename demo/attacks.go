@@ -18,12 +18,6 @@ import (
 // What the story does that must be refused. Where an honest runtime or library
 // would not even try, the step does it by hand.
 
-// outsideOf is a request of code-reviewer's program that leads outside of its
-// token's networks.
-func outsideOf(url string) func(context.Context, *stage) (Outcome, error) {
-	return with(reading, http.MethodGet, url, "")
-}
-
 // presented is what somebody shows to the git host, by hand.
 type presented struct {
 	// credential is the token, and the key that the proof is made with.
@@ -214,7 +208,7 @@ func parentsToken(ctx context.Context, s *stage) (Outcome, error) {
 	root, _, _ := strings.Cut(string(s.comments.Token), "~")
 	parent := s.comments
 	parent.Token = client.Token(root)
-	return s.send(ctx, http.MethodGet, PullID(848), "", presented{credential: parent})
+	return s.send(ctx, http.MethodGet, PullID(otherPull), "", presented{credential: parent})
 }
 
 // exchangeByOther: the git host holds the token that was shown to it, and tries

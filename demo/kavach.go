@@ -40,6 +40,7 @@ type Record struct {
 	Path     []string `json:"path,omitempty"`
 	Agent    string   `json:"agent,omitempty"`
 	Action   string   `json:"action"`
+	Method   string   `json:"method,omitempty"` // of a request that was reported
 	Resource string   `json:"resource,omitempty"`
 	Result   string   `json:"result"`
 	Reason   string   `json:"reason,omitempty"`

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -111,31 +112,47 @@ func (n *Narrator) Close(r Result) {
 
 // branch shows one party, what it did, and who got authority from it.
 func (n *Narrator) branch(b *Branch, names map[string]string, indent string) {
-	fmt.Fprintf(n.Out, "%s%s\n", indent, n.paint(bold, short(named(b.Party, names))))
+	fmt.Fprintf(n.Out, "%s%s\n", indent, n.paint(bold, named(b.Party, names)))
 	for _, r := range b.Records {
-		result := r.Result
+		result, color := r.Result, green
 		if r.Reason != "" {
 			result += " " + r.Reason
 		}
-		color := green
 		if r.Result != allowed {
 			color = yellow
 		}
-		fmt.Fprintf(n.Out, "%s  %4d  %s  %s  %s  %s\n", indent, r.Seq, pad(r.Action, 12),
-			pad(strings.TrimPrefix(named(r.Resource, names), Resource+"/"), 34), n.paint(color, pad(result, 32)), r.Evidence)
+		what := strings.TrimSpace(r.Method + " " + named(strings.TrimPrefix(r.Resource, Resource+"/"), names))
+		line := pad(fmt.Sprintf("%s  %4d  %s %s", indent, r.Seq, pad(r.Action, 11), what), trailWidth)
+		line += " " + n.paint(color, pad(result, 28)) + " " + r.Evidence
+		if r.Agent != "" && !slices.Contains(r.Path, r.Agent) {
+			line += ", by " + named(r.Agent, names)
+		}
+		fmt.Fprintln(n.Out, line)
 	}
 	for _, one := range b.Branches {
 		n.branch(one, names, indent+"  ")
 	}
 }
 
-// short cuts what is too long for a line.
-func short(text string) string {
-	if utf8.RuneCountInString(text) > 40 {
-		return text[:8] + "…"
+// trailWidth is where the results stand.
+const trailWidth = 62
+
+// named makes ids readable: those that are known by name, the others short.
+func named(text string, names map[string]string) string {
+	parts := strings.Split(text, "/")
+	for i, part := range parts {
+		switch name, known := names[part]; {
+		case known:
+			parts[i] = name
+		case len(part) == idLength && !strings.Contains(part, "."):
+			parts[i] = part[:8] + "…"
+		}
 	}
-	return text
+	return strings.Join(parts, "/")
 }
+
+// idLength is that of a thumbprint and of a link id.
+const idLength = 43
 
 // fold breaks a sentence into lines.
 func fold(text string, width int) []string {

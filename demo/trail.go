@@ -41,12 +41,18 @@ func (s *stage) check(steps []Played, trail []Record) []string {
 
 // records reports whether a record is one of a step that was told so.
 func (s *stage) records(want Want, r Record) bool {
-	by := map[Place]string{AtKavach: "server", AtGitHost: s.reporter.id, AtRuntime: s.reviewer.id}[want.Where]
-	result := allowed
-	if want.Reason != "" {
-		result = denied
+	if want.Reason == "" && r.Result != allowed || want.Reason != "" && r.Result != denied || r.Reason != string(want.Reason) {
+		return false
 	}
-	return r.By == by && r.Result == result && r.Reason == string(want.Reason)
+	switch want.Where {
+	case AtKavach:
+		return r.By == "server" && r.Action == want.About
+	case AtGitHost:
+		return r.By == s.reporter.id && r.Resource == strings.TrimSuffix(Resource+"/"+want.About, "/")
+	case AtRuntime:
+		return r.By == s.reviewer.id && r.Resource == s.reviewer.id+"/"+want.About
+	}
+	return false
 }
 
 func resultOf(want Want) string {
@@ -92,12 +98,4 @@ func (b *Branch) below(party string) *Branch {
 	made := &Branch{Party: party}
 	b.Branches = append(b.Branches, made)
 	return made
-}
-
-// named makes ids readable: those that are known by name, the others short.
-func named(text string, names map[string]string) string {
-	for id, name := range names {
-		text = strings.ReplaceAll(text, id, name)
-	}
-	return text
 }

@@ -35,7 +35,7 @@ func (c *demoCmd) Run(w *world) error {
 	log := slog.New(slog.NewTextHandler(w.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	cfg := demo.Config{
 		Kavach:   &demoServer{w: w, folder: filepath.Join(folder, "kavach"), log: log},
-		SpillDir: filepath.Join(folder, "git-reports"), Now: w.now, Log: log,
+		SpillDir: filepath.Join(folder, "git-reports"), Now: w.now,
 	}
 	if c.Transcript != "" {
 		f, err := os.OpenFile(c.Transcript, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -147,9 +147,10 @@ func (d *demoServer) Records(ctx context.Context) ([]demo.Record, error) {
 		}
 		for _, s := range page.Entries {
 			e := s.Entry
+			method, _ := e.Detail["method"].(string)
 			all = append(all, demo.Record{
 				Seq: s.Seq, By: e.By, Evidence: e.Evidence, Path: e.Path, Agent: e.Agent, Action: e.Action,
-				Resource: e.Resource, Result: e.Result, Reason: e.Reason,
+				Method: method, Resource: e.Resource, Result: e.Result, Reason: e.Reason,
 			})
 		}
 		if q.Cursor = page.Next; q.Cursor == "" {
