@@ -17,6 +17,9 @@ type AgentGrant struct {
 	// MaxDepth is how many levels its tokens may be handed on. Nil: as many as
 	// the manifest declares, at most delegation.DefaultMaxDepth.
 	MaxDepth *int
+	// Hours is the window of the week in which it gives tokens, as ParseHours
+	// reads it. Empty: always.
+	Hours string
 }
 
 // Grant sets the standing grant of an agent in place of the one before. The
@@ -40,9 +43,12 @@ func (a *Agents) Grant(ctx context.Context, by Actor, agentID string, spec Agent
 	if depth < 0 || depth > found.Depth() {
 		return Grant{}, invalid("a depth of 0 to %d, which is what the manifest allows", found.Depth())
 	}
+	if _, err := ParseHours(spec.Hours); err != nil {
+		return Grant{}, err
+	}
 	g := Grant{
 		ID: randomID(16), Kind: GrantStanding, Sub: found.ID, ClientID: found.ID,
-		Scopes: scopes, MaxDepth: depth, Created: a.cfg.Now(),
+		Scopes: scopes, MaxDepth: depth, Hours: spec.Hours, Created: a.cfg.Now(),
 	}
 	before, err := a.cfg.Store.StandingGrant(ctx, found.ID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -55,6 +61,9 @@ func (a *Agents) Grant(ctx context.Context, by Actor, agentID string, spec Agent
 		"scopes": scopes, "max_depth": depth, "owner": found.Owner,
 	})
 	entry.Grant = g.ID
+	if g.Hours != "" {
+		entry.Detail["hours"] = g.Hours
+	}
 	err = a.cfg.Commit.Commit(ctx, audit.Change{
 		Effects: []audit.Effect{a.cfg.Store.PutStandingGrant(g)}, Entries: []audit.Entry{entry},
 	})

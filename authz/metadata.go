@@ -56,23 +56,31 @@ func (g *Registry) serverMetadata() wellknown.ServerMetadata {
 		ScopesSupported: []string{
 			ScopeVerify, ScopeDelegate, ScopeAudit, ScopeAgentsManage, ScopeAuditRead, ScopeOffline,
 		},
-		ResponseTypesSupported:                     []string{"code"},
-		ResponseModesSupported:                     []string{"query"},
-		GrantTypesSupported:                        []string{GrantCode, GrantRefresh, GrantClientCredentials},
-		TokenEndpointAuthMethodsSupported:          []string{string(MethodNone), string(MethodBasic), string(MethodPost)},
-		IntrospectionEndpointAuthMethodsSupported:  []string{string(MethodBasic), string(MethodPost)},
-		RevocationEndpointAuthMethodsSupported:     []string{string(MethodNone), string(MethodBasic), string(MethodPost)},
-		CodeChallengeMethodsSupported:              []string{"S256"},
-		PromptValuesSupported:                      []string{"none", "login", "consent", "select_account"},
-		ProtectedResources:                         []string{issuer + "/mcp", issuer + "/api"},
-		AuthorizationResponseIssParameterSupported: true,
-		RequestURIParameterSupported:               &no,
+		ResponseTypesSupported:                             []string{"code"},
+		ResponseModesSupported:                             []string{"query"},
+		GrantTypesSupported:                                []string{GrantCode, GrantRefresh, GrantClientCredentials, GrantExchange},
+		TokenEndpointAuthMethodsSupported:                  []string{string(MethodNone), string(MethodBasic), string(MethodPost), string(MethodKeyJWT)},
+		TokenEndpointAuthSigningAlgValuesSupported:         clientAlgs(),
+		IntrospectionEndpointAuthMethodsSupported:          []string{string(MethodBasic), string(MethodPost), string(MethodKeyJWT)},
+		IntrospectionEndpointAuthSigningAlgValuesSupported: clientAlgs(),
+		RevocationEndpointAuthMethodsSupported:             []string{string(MethodNone), string(MethodBasic), string(MethodPost), string(MethodKeyJWT)},
+		RevocationEndpointAuthSigningAlgValuesSupported:    clientAlgs(),
+		DPoPSigningAlgValuesSupported:                      clientAlgs(),
+		CodeChallengeMethodsSupported:                      []string{"S256"},
+		PromptValuesSupported:                              []string{"none", "login", "consent", "select_account"},
+		ProtectedResources:                                 []string{issuer + "/mcp", issuer + "/api"},
+		AuthorizationResponseIssParameterSupported:         true,
+		RequestURIParameterSupported:                       &no,
 	}
 	if g.cfg.Registration != RegistrationOff {
 		m.RegistrationEndpoint = issuer + registerEndpoint
 	}
 	return m
 }
+
+// clientAlgs are how clients may sign assertions and proofs: "EdDSA" is what
+// many libraries write for Ed25519 (delegation.md §2).
+func clientAlgs() []string { return []string{AlgEd25519, AlgES256, "EdDSA"} }
 
 // resourceMetadata are the documents of RFC 9728 for kavach's own resources.
 // scopes_supported is the minimal useful set, never offline_access (mcp.md §2).
@@ -82,10 +90,12 @@ func (g *Registry) resourceMetadata() []wellknown.ResourceMetadata {
 		{
 			Resource: issuer + "/mcp", AuthorizationServers: []string{issuer}, ResourceName: "kavach",
 			ScopesSupported: g.cfg.BaselineScopes, BearerMethodsSupported: []string{"header"},
+			DPoPSigningAlgValuesSupported: clientAlgs(),
 		},
 		{
 			Resource: issuer + "/api", AuthorizationServers: []string{issuer}, ResourceName: "kavach API",
 			ScopesSupported: []string{ScopeAgentsManage, ScopeAudit}, BearerMethodsSupported: []string{"header"},
+			DPoPSigningAlgValuesSupported: clientAlgs(),
 		},
 	}
 }

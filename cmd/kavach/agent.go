@@ -44,6 +44,11 @@ type grantView struct {
 	ID       string   `json:"id"`
 	Scopes   []string `json:"scopes"`
 	MaxDepth int      `json:"max_depth"`
+	Hours    string   `json:"hours,omitempty"`
+}
+
+func viewGrant(g authz.Grant) grantView {
+	return grantView{ID: g.ID, Scopes: g.Scopes, MaxDepth: g.MaxDepth, Hours: g.Hours}
 }
 
 func (d *deployment) viewAgent(ctx context.Context, a authz.Agent, names map[string]string) (agentView, error) {
@@ -59,7 +64,8 @@ func (d *deployment) viewAgent(ctx context.Context, a authz.Agent, names map[str
 	if err != nil {
 		return v, fmt.Errorf("reading the grant of %s: %w", a.Name, err)
 	}
-	v.Grant = &grantView{ID: g.ID, Scopes: g.Scopes, MaxDepth: g.MaxDepth}
+	grant := viewGrant(g)
+	v.Grant = &grant
 	return v, nil
 }
 
@@ -247,13 +253,16 @@ func (c *agentShowCmd) Run(w *world) error {
 	if c.JSON {
 		return w.printJSON(v)
 	}
-	granted, depth := "nothing", ""
+	granted, depth, hours := "nothing", "", ""
 	if v.Grant != nil {
-		granted, depth = strings.Join(v.Grant.Scopes, " "), strconv.Itoa(v.Grant.MaxDepth)
+		granted, depth, hours = strings.Join(v.Grant.Scopes, " "), strconv.Itoa(v.Grant.MaxDepth), v.Grant.Hours
+		if hours == "" {
+			hours = "always"
+		}
 	}
 	return w.fields("id", v.ID, "name", v.Name, "owner", v.OwnerName+" ("+v.Owner+")", "status", v.Status, "version", v.Version,
 		"purpose", v.Purpose, "may ask for", strings.Join(v.Scopes, " "), "capabilities", strings.Join(v.Capabilities, " "),
-		"max depth", strconv.Itoa(v.MaxDepth), "granted", granted, "granted depth", depth,
+		"max depth", strconv.Itoa(v.MaxDepth), "granted", granted, "granted depth", depth, "granted hours", hours,
 		"manifest until", v.ManifestExpires, "registered", v.Created)
 }
 
@@ -262,6 +271,7 @@ type agentGrantCmd struct {
 	Agent    string `arg:"" help:"Id or name."`
 	Scope    string `placeholder:"SCOPES" xor:"what" help:"What it may get, separated by spaces; in place of what it had."`
 	MaxDepth *int   `placeholder:"N" help:"How many levels its tokens may be handed on (what its manifest says, at most 3)."`
+	Hours    string `placeholder:"WINDOW" help:"When it may get tokens, like 'mo-fr 08-18 UTC' (always)."`
 	Remove   bool   `xor:"what" help:"Take the grant away, and with it every token that came from it."`
 	ownerFlag
 	placeFlags
@@ -298,13 +308,19 @@ func (c *agentGrantCmd) Run(w *world) error {
 		}
 		return nil
 	}
-	g, err := d.agents.Grant(w.ctx, byOperator, found.ID, authz.AgentGrant{Scopes: words(c.Scope), MaxDepth: c.MaxDepth})
+	g, err := d.agents.Grant(w.ctx, byOperator, found.ID, authz.AgentGrant{
+		Scopes: words(c.Scope), MaxDepth: c.MaxDepth, Hours: c.Hours,
+	})
 	if err != nil {
 		return fmt.Errorf("granting to %s: %w", found.Name, operatorError(err))
 	}
 	if c.JSON {
-		return w.printJSON(map[string]any{"agent": found.ID, "grant": grantView{ID: g.ID, Scopes: g.Scopes, MaxDepth: g.MaxDepth}})
+		return w.printJSON(map[string]any{"agent": found.ID, "grant": viewGrant(g)})
 	}
-	w.note("%s may get %s, handed on %d levels deep", found.Name, strings.Join(g.Scopes, " "), g.MaxDepth)
+	window := ""
+	if g.Hours != "" {
+		window = ", " + g.Hours
+	}
+	w.note("%s may get %s, handed on %d levels deep%s", found.Name, strings.Join(g.Scopes, " "), g.MaxDepth, window)
 	return nil
 }

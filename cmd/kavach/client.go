@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/authz"
 )
 
@@ -17,10 +18,12 @@ type clientCmds struct {
 type clientAddCmd struct {
 	Name        string   `arg:"" help:"Name for people."`
 	ID          string   `name:"id" placeholder:"ID" help:"Client id (a random one)."`
-	Method      string   `enum:"client_secret_basic,client_secret_post,none" default:"client_secret_basic" help:"How it authenticates: ${enum} (${default})."`
+	Method      string   `enum:"client_secret_basic,client_secret_post,private_key_jwt,none" default:"client_secret_basic" help:"How it authenticates: ${enum} (${default})."`
 	RedirectURI []string `name:"redirect-uri" sep:"none" placeholder:"URL" help:"Where codes may go; repeatable."`
 	Grant       []string `sep:"," placeholder:"TYPE" help:"authorization_code, refresh_token or client_credentials; repeatable (what redirect URIs and scopes suggest)."`
 	Scope       string   `placeholder:"SCOPES" help:"What client_credentials may give it, separated by spaces."`
+	JWKSFile    string   `name:"jwks-file" placeholder:"FILE" help:"Its public keys, a JWK Set, for private_key_jwt."`
+	DPoP        bool     `name:"dpop" help:"Give it only tokens that are bound to a key by DPoP."`
 	placeFlags
 	jsonFlag
 }
@@ -35,18 +38,48 @@ type clientView struct {
 	GrantTypes   []string `json:"grant_types"`
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 	Scope        string   `json:"scope,omitempty"`
+	Keys         []string `json:"keys,omitempty"` // thumbprints
+	BoundTokens  bool     `json:"dpop_bound_access_tokens,omitempty"`
 	Disabled     bool     `json:"disabled,omitempty"`
 	Created      string   `json:"created"`
 }
 
 func viewClient(c authz.Client) clientView {
+	var keys []string
+	for _, k := range c.Keys {
+		keys = append(keys, k.Thumbprint())
+	}
 	return clientView{
+		Keys: keys, BoundTokens: c.BoundTokens,
 		ID: c.ID, Name: c.Name, Kind: string(c.Kind), Method: string(c.Method), GrantTypes: append([]string{}, c.GrantTypes...),
 		RedirectURIs: c.RedirectURIs, Scope: strings.Join(c.Scopes, " "), Disabled: c.Disabled, Created: when(c.Created),
 	}
 }
 
+// keys reads --jwks-file.
+func (c *clientAddCmd) keys(w *world) ([]agent.PublicKey, error) {
+	if (c.JWKSFile != "") != (c.Method == string(authz.MethodKeyJWT)) {
+		return nil, usagef("give both or neither", "--jwks-file and --method private_key_jwt belong together")
+	}
+	if c.JWKSFile == "" {
+		return nil, nil
+	}
+	text, err := w.read(c.JWKSFile)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := authz.ParseClientKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", c.JWKSFile, operatorError(err))
+	}
+	return keys, nil
+}
+
 func (c *clientAddCmd) Run(w *world) error {
+	keys, err := c.keys(w)
+	if err != nil {
+		return err
+	}
 	d, err := c.makeRegistry(w)
 	if err != nil {
 		return err
@@ -55,6 +88,7 @@ func (c *clientAddCmd) Run(w *world) error {
 	client, secret, err := d.registry.AddClient(w.ctx, byOperator, authz.NewClient{
 		ID: c.ID, Name: c.Name, Method: authz.Method(c.Method),
 		RedirectURIs: c.RedirectURI, GrantTypes: c.Grant, Scopes: words(c.Scope),
+		Keys: keys, BoundTokens: c.DPoP,
 	})
 	if err != nil {
 		return fmt.Errorf("adding client %s: %w", c.Name, operatorError(err))

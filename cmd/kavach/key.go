@@ -26,6 +26,7 @@ var purposes = map[string]string{
 	"cookie": "seals browser sessions",
 	"cursor": "seals cursors",
 	"handle": "authenticates codes and refresh tokens",
+	"nonce":  "authenticates DPoP nonces",
 }
 
 func (c *keyListCmd) Run(w *world) error {
