@@ -435,7 +435,7 @@ func TestRoutes(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{"DELETE", "/api/v1/agents", 405}, {"PUT", "/api/v1/agents/x", 405}, {"POST", "/api/v1/audit/entries", 405}, {"OPTIONS", "/api/v1/agents", 405},
+		{"DELETE", "/api/v1/agents", 405}, {"PUT", "/api/v1/agents/x", 405}, {"PUT", "/api/v1/audit/entries", 405}, {"OPTIONS", "/api/v1/agents", 405},
 		{"GET", "/api/v1/nothing", 404}, {"GET", "/api/", 404}, {"GET", "/api/v2/agents", 404}, {"GET", "/api/v1/agents/", 404}, {"GET", "/api/v1/AGENTS", 404},
 	} {
 		r := w.request(c.method, c.path, token, "")
