@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -55,9 +56,10 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone()
-		own.Proxy = nil
-		cfg.Transport = own
+		cfg.Transport = &http.Transport{
+			ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: idleTimeout,
+			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		}
 	}
 	return &Agent{cfg: cfg}, nil
 }

@@ -16,8 +16,8 @@
 //     One of known length is refused whole; one of unknown length is cut.
 //   - Nothing is verified here: the holder reads its own token in order to keep
 //     to it. Whether the token holds is for the server it is shown to.
-//   - No goroutine outlives the call that needs it, HTTP proxies of the
-//     environment are not used, and the clock is passed in.
+//   - HTTP proxies of the environment are not used, the clock is passed in, and
+//     there is no goroutine beside those of net/http for connections in use.
 //
 // # An agent
 //

@@ -26,6 +26,9 @@ type verdict struct {
 	once    *sync.Once // reports a refusal once, however many notice it
 }
 
+// maxReportedURL bounds what of a URL goes into a report.
+const maxReportedURL = 512
+
 // attemptOf describes a request before it is judged. The query stays out: it
 // may hold what the agent's user calls a secret.
 func attemptOf(r *http.Request, now time.Time) Attempt {
@@ -37,6 +40,9 @@ func attemptOf(r *http.Request, now time.Time) Attempt {
 		a.Size = -1
 	}
 	a.URL = (&url.URL{Scheme: r.URL.Scheme, Host: r.URL.Host, Path: r.URL.Path}).String()
+	if len(a.URL) > maxReportedURL {
+		a.URL = a.URL[:maxReportedURL]
+	}
 	return a
 }
 
