@@ -290,6 +290,11 @@ func (h *handover) target(cat *Catalog, standing Standing) error {
 	if refused != nil {
 		return refused
 	}
+	for _, id := range audience {
+		if !slices.Contains(h.parent.Audience(), id) {
+			return &delegation.Refusal{Reason: delegation.AudienceWidened, Dimension: delegation.DimensionAudience, Detail: id, Part: -1}
+		}
+	}
 	if len(audience) == 0 {
 		audience = h.audience(cat)
 	}

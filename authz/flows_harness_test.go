@@ -44,6 +44,7 @@ type flows struct {
 	t        *testing.T
 	issuer   string
 	path     string
+	secret   authz.DeploymentSecret
 	clock    *clock
 	store    *store.Store
 	log      *gate
@@ -65,7 +66,7 @@ const (
 func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 	t.Helper()
 	ctx := context.Background()
-	f := &flows{t: t, browsers: map[string]*browser{}, clock: &clock{t: time.Now().Truncate(time.Second)}}
+	f := &flows{t: t, browsers: map[string]*browser{}, clock: &clock{t: time.Now().Truncate(time.Second)}, secret: authz.NewDeploymentSecret()}
 	f.path = filepath.Join(t.TempDir(), "kavach.db")
 	var handler http.Handler
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
@@ -82,7 +83,7 @@ func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 		_ = f.store.Close()
 	})
 	keys, err := authz.OpenKeyring(ctx, authz.KeyringConfig{
-		Store: f.store, Commit: f.log, Secret: authz.NewDeploymentSecret(), Now: f.clock.now,
+		Store: f.store, Commit: f.log, Secret: f.secret, Now: f.clock.now,
 	})
 	must(t, err)
 	f.registry, err = authz.NewRegistry(authz.RegistryConfig{
