@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -226,24 +225,33 @@ func callError(err error) error {
 	if errors.As(err, &refused) {
 		return refused
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("no answer in time")
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return withHint(errors.New("no answer in time"), "--timeout 5m waits longer")
+	case untrusted(err):
+		return withHint(clientError(err), cacertHint)
 	}
-	return plain(urlCause(err))
+	return clientError(err)
 }
 
 // statusError is what a server refused, in its own words.
 func statusError(resp *http.Response, body []byte) error {
-	said := fmt.Sprintf("%s answers with status %d", resp.Request.URL.Redacted(), resp.StatusCode)
+	status := fmt.Sprintf("status %d of %s", resp.StatusCode, resp.Request.URL.Host)
 	v, err := jcs.Parse(body, jcs.Limits{})
 	code, description := v.Get("error").Str(), v.Get("error_description").Str()
 	if err != nil || code == "" {
-		return errors.New(said)
+		return errors.New(status)
 	}
-	err = errors.New(strings.TrimSuffix(code+": "+description, ": "))
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return withHint(fmt.Errorf("refused: %w", err), said)
+	text := strings.TrimSuffix(code+": "+description, ": ")
+	switch code {
+	case "insufficient_scope", "constraint_violated":
+		return withHint(fmt.Errorf("refused: %s (%s)", text, status), "`kavach token inspect FILE` shows what the token allows")
+	case "invalid_token":
+		return withHint(fmt.Errorf("refused: %s (%s)", text, status), "it may have expired, be revoked or be for somebody else: `kavach token inspect FILE` shows it")
 	}
-	return fmt.Errorf("%s: %w", said, err)
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		text = "refused: " + text
+	}
+	return fmt.Errorf("%s (%s)", text, status)
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"net/url"
 	"strings"
 
 	"github.com/kavach-dev/kavach/client"
@@ -22,10 +22,21 @@ func serverError(doing, issuer string, err error) error {
 		return answerError(doing, issuer, answered)
 	case errors.As(err, &refused):
 		return refused
-	case isNetwork(err):
-		return withHint(fmt.Errorf("%s: asking %s: %w", doing, issuer, urlCause(plain(err))), "is the server running, and is --issuer its address?")
 	}
-	return fmt.Errorf("%s: %w", doing, plain(err))
+	hint := "is --issuer the address of a kavach, spelled as `kavach serve` says it when it is ready?"
+	if untrusted(err) {
+		hint = cacertHint
+	} else if isNetwork(err) {
+		hint = "is the server running, and is --issuer its address?"
+	}
+	return withHint(fmt.Errorf("%s: %w", doing, clientError(err)), hint)
+}
+
+const cacertHint = "--cacert FILE trusts the authority that signed its certificate"
+
+// clientError drops the package's name wherever an error of it wraps another.
+func clientError(err error) error {
+	return &plainError{err: err, text: strings.ReplaceAll(urlCause(err).Error(), client.ErrFailed.Error()+": ", "")}
 }
 
 // answerError is an OAuth error, with what to do about it.
@@ -50,8 +61,11 @@ func answerError(doing, issuer string, e *client.Error) error {
 // isNetwork says whether nothing was answered because nobody could be reached.
 func isNetwork(err error) bool {
 	var n net.Error
-	var o *net.OpError
-	var u *url.Error
-	var unknown x509.UnknownAuthorityError
-	return errors.As(err, &n) || errors.As(err, &o) || errors.As(err, &u) || errors.As(err, &unknown)
+	return errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// untrusted says whether a certificate was not accepted.
+func untrusted(err error) bool {
+	var bad *tls.CertificateVerificationError
+	return errors.As(err, &bad)
 }
