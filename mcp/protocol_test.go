@@ -190,6 +190,7 @@ func TestSchemasAreTheRules(t *testing.T) {
 			`{"agent":"coder","max_depth":0}`: true, `{"agent":"coder","max_depth":8}`: true, `{"agent":"coder","max_depth":9}`: false,
 			`{"agent":"coder","audience":"https://git.example"}`: true, `{"agent":"coder","audience":["https://git.example"]}`: false,
 			`{"agent":"coder","public_key":` + key + `}`: true, `{"agent":"coder","public_key":{}}`: false, `{"agent":"coder","public_key":"x"}`: false,
+			`{"agent":"coder","handle":true}`: true, `{"agent":"coder","handle":false,"public_key":` + key + `}`: true, `{"agent":"coder","handle":"yes"}`: false,
 			`{"agent":"coder","public_key":{"kty":"RSA","crv":"P-256","x":"AAAA"}}`:   false,
 			`{"agent":"coder","tools":{"audit":{}}}`:                                  true,
 			`{"agent":"coder","tools":{"audit":{"q":{"constraint_type":"exact"}}}}`:   false,
@@ -215,7 +216,8 @@ func TestSchemasAreTheRules(t *testing.T) {
 			`{"agent":"coder","constraints":{"allow_network":["git.internal:8443"]}}`: true,
 		},
 		"verify": {
-			`{"token":"x"}`: true, `{}`: false, `{"token":""}`: false, `{"token":7}`: false, `{"token":"x","proof":"y"}`: false,
+			`{"token":"x"}`: true, `{}`: false, `{"token":""}`: false, `{"token":7}`: false,
+			`{"token":"x","proof":"y"}`: true, `{"token":"x","proof":""}`: false, `{"token":"x","proof":"a b"}`: false, `{"token":"x","proof":7}`: false,
 			`{"token":"x","audience":"https://git.example"}`: true, `{"token":"x","request":{}}`: true, `{"token":"x","request":[]}`: false,
 			`{"token":"x","request":{"scope":"a","resource":"r","host":"h","size":1}}`: true,
 			`{"token":"x","request":{"tool":"t","arguments":{"a":1}}}`:                 true,
@@ -225,7 +227,9 @@ func TestSchemasAreTheRules(t *testing.T) {
 			`{"token":"x","request":{"without":["network","size"]}}`:                   true,
 			`{"token":"x","request":{"without":["resource"]}}`:                         false,
 			`{"token":"x","request":{"scope":"a b"}}`:                                  false,
-			`{"token":"x","request":{"method":"GET"}}`:                                 false,
+			`{"token":"x","request":{"method":"GET","url":"https://git.example/x"}}`:   true,
+			`{"token":"x","request":{"method":"get"}}`:                                 false,
+			`{"token":"x","request":{"url":"https://git.example/a b"}}`:                false,
 		},
 		"audit": {
 			`{}`: true, `{"agent":"a"}`: true, `{"result":"denied"}`: true, `{"result":"maybe"}`: false, `{"action":"delegate"}`: true,

@@ -104,6 +104,7 @@ func newDeployment(t *testing.T) *deployment {
 	mux.Handle(mcp.Path, tools.Handler())
 	mux.Handle(api.Path+"/", programs.Handler())
 	mux.Handle("/.well-known/", server.Handler())
+	mux.Handle("/oauth/", server.Handler())
 	handler = mux
 
 	must(d.registry.AddResource(ctx, authz.Actor{Agent: audit.Operator, Via: "cli"}, authz.Resource{
@@ -127,6 +128,12 @@ func (d *deployment) user(name string, role people.Role) people.User {
 // token below it.
 func (d *deployment) signIn(u people.User, client string, audience []string, scopes ...string) string {
 	d.t.Helper()
+	return d.signInBound(u, client, agent.PublicKey{}, audience, scopes...)
+}
+
+// signInBound is signIn for a token that is bound to a key.
+func (d *deployment) signInBound(u people.User, client string, holder agent.PublicKey, audience []string, scopes ...string) string {
+	d.t.Helper()
 	ctx, now := context.Background(), time.Now()
 	if _, err := d.registry.Client(ctx, client); err != nil {
 		if _, _, err := d.registry.AddClient(ctx, authz.Actor{Agent: audit.Operator, Via: "cli"}, authz.NewClient{
@@ -148,9 +155,13 @@ func (d *deployment) signIn(u people.User, client string, audience []string, sco
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	jkt := ""
+	if !holder.IsZero() {
+		jkt = holder.Thumbprint()
+	}
 	signed, err := delegation.Sign(delegation.Claims{
 		Issuer: d.issuer, Subject: u.ID, ClientID: client, Audience: audience, IssuedAt: now, Expires: now.Add(5 * time.Minute),
-		Scopes: scopes, GrantID: gid,
+		Scopes: scopes, GrantID: gid, JKT: jkt,
 	}, key)
 	if err != nil {
 		d.t.Fatal(err)
@@ -160,6 +171,13 @@ func (d *deployment) signIn(u people.User, client string, audience []string, sco
 
 // enrol registers an agent through the API, as `kavach agent register` does.
 func (d *deployment) enrol(owner people.User, name string) string {
+	d.t.Helper()
+	id, _ := d.enrolKey(owner, name)
+	return id
+}
+
+// enrolKey is enrol, and returns the agent's identity key too.
+func (d *deployment) enrolKey(owner people.User, name string) (string, agent.PrivateKey) {
 	d.t.Helper()
 	now := time.Now()
 	key, err := agent.GenerateKey()
@@ -198,7 +216,7 @@ func (d *deployment) enrol(owner people.User, name string) string {
 	if resp.StatusCode != http.StatusCreated || err != nil || v.Get("id").Str() != id || v.Get("owner").Str() != owner.ID {
 		d.t.Fatalf("registering %s: %d %s", name, resp.StatusCode, answer)
 	}
-	return id
+	return id, key
 }
 
 func TestWholeStory(t *testing.T) {
