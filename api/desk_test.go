@@ -208,7 +208,7 @@ func (d *desk) post(token string, entries ...map[string]any) reply {
 	return d.send("POST", "/api/v1/audit/entries", token, string(body))
 }
 
-func (d *desk) send(method, path, token, body string) reply {
+func (d *desk) send(method, path, token, body string, headers ...string) reply {
 	d.t.Helper()
 	req, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
@@ -218,6 +218,9 @@ func (d *desk) send(method, path, token, body string) reply {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		d.t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
 )
 
 // Who may report: a client or agent that was given the scope, on its own
@@ -49,8 +50,16 @@ func TestReportCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := d.post(derived.Chain, d.said()); r.status == 201 {
-		t.Errorf("%d %s", r.status, r.body)
+	for name, c := range map[string]credential{"a link": {derived.Chain, thief}, "the root": {root, holder}} {
+		want := map[string]int{"a link": 403, "the root": 201}[name]
+		body, err := jcs.Marshal(map[string]any{"entries": []map[string]any{d.said("action", "rs.other")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof := d.proof(c, "POST", issuer+"/api/v1/audit/entries")
+		if r := d.send("POST", "/api/v1/audit/entries", c.text, string(body), "Authorization", "DPoP "+c.text, "DPoP", proof); r.status != want {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
 	}
 	if n := len(d.records("rs.access")); n != 0 {
 		t.Errorf("%d entries were taken", n)
@@ -144,7 +153,7 @@ func TestReportRefusesEntries(t *testing.T) {
 }
 
 // nilValue is null in JSON; nil alone removes a member.
-var nilValue any = []any(nil)
+var nilValue, _ = jcs.Parse([]byte("null"), jcs.Limits{})
 
 // A chain may hold more of its delegators' words than a record has room for. Its
 // holder must not stay out of the log for that.
@@ -154,6 +163,10 @@ func TestReportVerboseChain(t *testing.T) {
 	key := d.secret()
 	c := credential{d.sign(func(c *delegation.Claims) {
 		c.Root, c.MaxDepth, c.Key = true, 8, key.Public()
+		for i := range delegation.MaxAncestry {
+			c.Ancestry = append(c.Ancestry, strings.Repeat(string(rune('A'+i%26)), 42)+string("AEIMQUYcgkosw048"[i/2]))
+		}
+		c.Act = []delegation.Party{{ID: "orchestrator", Proved: true}}
 	}), key}
 	for range 8 {
 		next := d.secret()
@@ -165,12 +178,12 @@ func TestReportVerboseChain(t *testing.T) {
 		}
 		c = credential{derived.Chain, next}
 	}
-	e := d.proved(c)
+	e := d.proved(c, "resource", git+"/"+strings.Repeat("x", 450))
 	if r := d.post(token, e); r.status != 201 {
 		t.Fatalf("%d %s", r.status, r.body)
 	}
 	got := d.record(e)
-	if got.Evidence != "proof" || len(got.Chain) != 9 || got.Chain[8].JKT != c.key.Public().Thumbprint() {
+	if got.Evidence != "proof" || got.Detail[audit.DetailShortened] != true || len(got.Chain) != 9 || got.Chain[8].JKT != c.key.Public().Thumbprint() {
 		t.Errorf("%+v", got)
 	}
 	if r := d.post(token, e); r.status != 201 {
