@@ -78,7 +78,7 @@ func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	listen := freeAddress(t)
 	s := &server{t: t, Issuer: "http://" + listen, Ops: freeAddress(t), Data: filepath.Join(t.TempDir(), "data")}
-	s.args = append([]string{"serve", "--dev", "--listen", listen, "--ops", s.Ops, "--data", s.Data}, args...)
+	s.args = append([]string{"serve", "--dev", "--listen", listen, "--ops", s.Ops, "--data", s.Data, "--git-host", ""}, args...)
 	s.run()
 	t.Cleanup(func() { s.kill(); s.complain() })
 	return s

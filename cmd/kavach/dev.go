@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,9 @@ func (m *Main) openDev(ctx context.Context) error {
 		return fmt.Errorf("making %s: %w", folder, pathCause(err))
 	}
 	cast := demo.Agents()
+	if m.Config.GitHost == "" { // then nothing is made for it
+		cast = slices.DeleteFunc(cast, func(one demo.Agent) bool { return one.Manifest.Name == demo.Reporter })
+	}
 	stage := theStage{deployment: m.d, agents: m.parts.agents, by: authz.Actor{Agent: audit.Operator, Via: "dev"}}
 	candidates := make([]demo.Candidate, len(cast))
 	for i, one := range cast {
@@ -50,7 +54,16 @@ func (m *Main) openDev(ctx context.Context) error {
 		}
 		candidates[i] = demo.Candidate{Agent: one, ID: made}
 	}
-	return stage.grant(ctx, candidates)
+	if m.Config.GitHost == "" {
+		return nil
+	}
+	err = stage.grant(ctx, candidates)
+	if errors.Is(err, errScopeTaken) {
+		m.Config.GitHost = ""
+		m.world.note("hint: %v: `kavach demo` plays the case study on data of its own", err)
+		return nil
+	}
+	return err
 }
 
 // openDevAgent registers one agent of --dev and returns its id.
@@ -133,4 +146,7 @@ try
   curl          curl -s %[1]s/.well-known/oauth-protected-resource/mcp
 
 `, m.Issuer, endpoint, m.Config.Data, filepath.Join(m.Config.Data, "agents"), m.Ops)
+	if m.git != nil {
+		m.announceGitHost()
+	}
 }

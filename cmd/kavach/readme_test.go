@@ -59,8 +59,8 @@ func TestReadme(t *testing.T) {
 	needTool(t, "curl")
 	dir := t.TempDir()
 	bin := buildKavach(t)
-	public, ops, resource := freeLoopback(t), freeLoopback(t), freeLoopback(t)
-	ported := strings.NewReplacer("127.0.0.1:8420", public, "127.0.0.1:8421", ops, "127.0.0.1:9000", resource).Replace
+	public, ops, git, resource := freeLoopback(t), freeLoopback(t), freeLoopback(t), freeLoopback(t)
+	ported := strings.NewReplacer("127.0.0.1:8420", public, "127.0.0.1:8421", ops, "127.0.0.1:8422", git, "127.0.0.1:9000", resource).Replace
 
 	outputs := map[string]string{}
 	started := false
@@ -71,7 +71,7 @@ func TestReadme(t *testing.T) {
 		case b.language != "sh":
 			t.Errorf("README.md:%d: a block in %q is not run by anything", b.line, b.language)
 		case strings.TrimSpace(b.text) == "make run":
-			startMakeRun(t, dir, bin, public, ops)
+			startMakeRun(t, dir, bin, "--listen", public, "--ops", ops, "--git-host", git)
 			started = true
 		case strings.TrimSpace(b.text) == "make test":
 			// That is who is running this.
@@ -102,7 +102,7 @@ func TestReadme(t *testing.T) {
 			`part 1: link`, `registered release-notes`, `release-notes +dev +active`,
 		},
 		"Protect a resource server": {
-			`200 OK`, `pull request 847, for \[usr_`, `403 Forbidden`, `constraint_violated`, `401 Unauthorized`, `"authorization_servers":\[`,
+			`200 OK`, `page handbook, for \[usr_`, `403 Forbidden`, `constraint_violated`, `401 Unauthorized`, `"authorization_servers":\[`,
 		},
 		"Audit":   {`delegate +allowed`, `(?m)^verdict +intact$`},
 		"Operate": {`(?m)^ready$`, `(?m)^dev +operator`, `signs access tokens`},
@@ -188,13 +188,13 @@ func freeLoopback(t *testing.T) string {
 
 // startMakeRun starts what `make run` starts, on other ports, and waits until it
 // is ready.
-func startMakeRun(t *testing.T, dir, bin, public, ops string) {
+func startMakeRun(t *testing.T, dir, bin string, places ...string) {
 	t.Helper()
 	args, ok := strings.CutPrefix(makeRecipe(t, "run"), "bin/kavach ")
 	if !ok {
 		t.Fatalf("`make run` does not run kavach: %s", makeRecipe(t, "run"))
 	}
-	cmd := exec.Command(bin, append(strings.Fields(args), "--listen", public, "--ops", ops)...)
+	cmd := exec.Command(bin, append(strings.Fields(args), places...)...)
 	cmd.Dir, cmd.Env = dir, cleanEnv()
 	waitFor(t, cmd, "kavach: ready ")
 }

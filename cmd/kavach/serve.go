@@ -40,7 +40,7 @@ type serveCmd struct {
 	RefreshMax    time.Duration `default:"2160h" help:"Life of a sign-in of a client, however often refreshed (${default})."`
 	RefreshReplay time.Duration `default:"30s" help:"How long a used refresh token may come again without ending its family (${default})."`
 
-	GitHost string `default:"127.0.0.1:8422" placeholder:"ADDR" help:"With --dev: address of the git host of the case study, empty for none (${default})."`
+	GitHost string `default:"127.0.0.1:8422" placeholder:"ADDR" help:"With --dev: address of the git host of the case study; empty makes none (${default})."`
 
 	DPoPNonce bool `name:"dpop-nonce" help:"Ask for a nonce of this server in every DPoP proof."`
 

@@ -18,6 +18,9 @@ type theStage struct {
 	by     authz.Actor
 }
 
+// errScopeTaken: the git host's scopes were somebody else's before.
+var errScopeTaken = errors.New("another resource has the scopes of " + demo.Resource)
+
 // register registers an agent.
 func (s theStage) register(ctx context.Context, owner string, one demo.Candidate) error {
 	_, err := s.agents.Register(ctx, authz.Registration{
@@ -47,7 +50,17 @@ func (s theStage) grant(ctx context.Context, cast []demo.Candidate) error {
 		return fmt.Errorf("reading resources: %w", err)
 	}
 	if _, there := catalog.Resource(host.ID); !there {
-		if err := s.registry.AddResource(ctx, s.by, host); err != nil && !errors.Is(err, authz.ErrExists) {
+		err := s.registry.AddResource(ctx, s.by, host)
+		if errors.Is(err, authz.ErrExists) {
+			if catalog, err = s.registry.Catalog(ctx, host.ID); err != nil {
+				return fmt.Errorf("reading resources: %w", err)
+			}
+			if _, there = catalog.Resource(host.ID); !there {
+				return errScopeTaken
+			}
+			err = nil // another first start beside this one made it
+		}
+		if err != nil {
 			return fmt.Errorf("registering %s: %w", host.ID, operatorError(err))
 		}
 	}
