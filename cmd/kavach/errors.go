@@ -57,6 +57,9 @@ func oneLine(s string) string {
 // plain drops the package's name from the front of its own errors: a person at
 // a terminal did not ask a package.
 func plain(err error) error {
+	if err == nil {
+		return nil
+	}
 	text := err.Error()
 	for _, prefix := range []string{"people: ", "authz: ", "audit: ", "store: ", "client: ", "mcp: "} {
 		text = strings.TrimPrefix(text, prefix)
