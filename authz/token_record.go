@@ -43,7 +43,7 @@ func (s *Server) issueEntry(f *flow) audit.Entry {
 	e.Detail["scopes"], e.Detail["audience"] = f.plan.scopes, f.plan.resources
 	e.Detail["ttl"] = int64(f.plan.expires.Sub(f.now.Truncate(time.Second)) / time.Second)
 	if f.proof != nil {
-		e.Detail["bound"] = true
+		e.Detail["bound"], e.Detail["jkt"] = true, f.jkt()
 	}
 	if f.plan.root {
 		e.Detail["root"], e.Detail["max_depth"] = true, f.plan.depth
