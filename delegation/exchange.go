@@ -310,7 +310,11 @@ func (c *Chain) ancestors() ([]string, *Refusal) {
 // stays what it was, so that it does not cost depth.
 func (c *Chain) actors(parties []Party) []Party {
 	if c.Len() == 1 && len(parties) == len(c.Parties()) {
-		return slices.Clone(c.root().act)
+		act := slices.Clone(c.root().act)
+		if last := parties[len(parties)-1]; len(act) > 0 && act[0].ID == last.ID {
+			act[0].Proved = last.Proved // it has shown now that it is the one
+		}
+		return act
 	}
 	act := slices.Clone(parties[1:])
 	slices.Reverse(act)

@@ -276,6 +276,58 @@ func TestExchangeByAnotherCaller(t *testing.T) {
 	}
 }
 
+// "For the same key: always allowed": who proves the subject's key and names
+// nobody keeps it, also if it is another client and no hand-over is left.
+func TestExchangeKeepsTheKey(t *testing.T) {
+	root := rootToken().with(object{"del_max_depth": 1})
+	sealed := verified(t, join(root, linkUnder(root, reviewerKey)))
+	a := ask()
+	a.Receiver, a.Caller, a.Key, a.KeyByProof = "", "server-a", reviewerKey.public(), true
+	draft, got := exchange(t, sealed, a)
+	if path := strings.Join(got.Path(), " "); path != "user-alice orchestrator code-reviewer server-a" || got.Agent() != "server-a" {
+		t.Errorf("path %s", path)
+	}
+	if !got.Plain() || got.JKT() != reviewerKey.jkt() || got.DepthLeft(3) != 0 || draft.Claims.Root {
+		t.Errorf("%+v", draft.Claims)
+	}
+	// A name that was only asserted is proved when it authenticates.
+	a.Caller = reviewer
+	if _, got = exchange(t, sealed, a); got.Agent() != reviewer || len(got.Path()) != 3 {
+		t.Errorf("%+v", got.Parties())
+	}
+	// Whoever brings a key by proof alone, and is no agent, gets no root.
+	plain := verified(t, plainToken().String())
+	a = ask()
+	a.Receiver, a.Key, a.KeyByProof = "", helperKey.public(), true
+	if draft, got = exchange(t, plain, a); !got.Plain() || got.JKT() != helperKey.jkt() || got.DepthLeft(3) != 2 {
+		t.Errorf("%+v", draft.Claims)
+	}
+	a.KeyByProof = false
+	if _, got = exchange(t, plain, a); got.Plain() || got.DepthLeft(3) != 2 {
+		t.Errorf("a key that was sent: %+v", got.Links())
+	}
+}
+
+// RFC 8693 section 4.4: whom a token names in may_act, and nobody whom a chain
+// or a may_act of more members seems to name.
+func TestMayAct(t *testing.T) {
+	for _, c := range []struct {
+		claim any
+		want  string
+	}{
+		{object{"sub": "server-a"}, "server-a"}, {object{"sub": "server-a", "iss": "https://elsewhere.example"}, ""},
+		{object{"sub": 7}, ""}, {"server-a", ""}, {object{}, ""},
+	} {
+		if got := verified(t, plainToken().with(object{"may_act": c.claim}).String()).MayAct(); got != c.want {
+			t.Errorf("%v: %q", c.claim, got)
+		}
+	}
+	root := rootToken().with(object{"may_act": object{"sub": "server-a"}})
+	if got := verified(t, join(root, linkUnder(root, reviewerKey))).MayAct(); got != "" {
+		t.Errorf("of a chain: %q", got)
+	}
+}
+
 // An agent on its own authority: sub is client_id, and stands in the path once.
 func TestExchangeOfAnAgentsOwn(t *testing.T) {
 	subject := verified(t, plainToken().with(object{"sub": orch}).String())

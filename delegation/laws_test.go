@@ -1,6 +1,8 @@
 package delegation_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -276,6 +278,7 @@ func TestLawExchangeNeverWidens(t *testing.T) {
 				AudienceAware: rapid.Bool().Draw(t, "aware"), Tools: someToolSet(t), Limits: someLimits(t, true),
 				TTL:        time.Duration(rapid.IntRange(0, 400).Draw(t, "ttl")) * time.Second,
 				GrantDepth: rapid.IntRange(0, 4).Draw(t, "grant depth"), ReceiverProved: rapid.Bool().Draw(t, "proved"),
+				KeyByProof: rapid.Bool().Draw(t, "key by proof"),
 			}
 			if rapid.Bool().Draw(t, "light") {
 				a.Limits, a.Tools, a.Scopes, a.Audience, a.AudienceAware = delegation.Limits{}, nil, nil, []string{gitHost}, true
@@ -301,9 +304,42 @@ func TestLawExchangeNeverWidens(t *testing.T) {
 			if problem := wider(t, subject, result, a); problem != "" {
 				t.Fatalf("round %d, %+v: %s", round, a, problem)
 			}
+			// "A chain read as path and the act made from it name the same
+			// parties in the same order (a law)."
+			if path := pathOfAct(t, issued.Token); !slices.Equal(path, result.Path()) || !slices.Equal(path, issued.Path) {
+				t.Fatalf("round %d, %+v: act names %v, the path is %v", round, a, path, result.Path())
+			}
 			subject = result
 		}
 	})
+}
+
+// pathOfAct reads sub, the nested act from the inside out, and client_id, as
+// anybody who knows RFC 8693 does.
+func pathOfAct(t *rapid.T, token string) []string {
+	type actor struct {
+		Sub string
+		Act *actor
+	}
+	var claims struct {
+		Sub      string
+		ClientID string `json:"client_id"`
+		Act      *actor
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	actors := []string{claims.ClientID}
+	for act := claims.Act; act != nil; act = act.Act {
+		actors = append(actors, act.Sub)
+	}
+	actors = append(actors, claims.Sub)
+	slices.Reverse(actors)
+	return slices.Compact(actors)
 }
 
 func wider(t *rapid.T, subject, result *delegation.Chain, a delegation.Ask) string {
