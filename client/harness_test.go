@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,7 +114,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// serve starts a TLS server that speaks for the names.
+// serve starts a TLS server that speaks for the names; with "HTTP/1.1" among
+// them it speaks no HTTP/2.
 func (a *authority) serve(t *testing.T, h http.Handler, names ...string) *httptest.Server {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -121,7 +123,7 @@ func (a *authority) serve(t *testing.T, h http.Handler, names ...string) *httpte
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SerialNumber: big.NewInt(2), DNSNames: slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "HTTP/1.1" }), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
@@ -129,7 +131,7 @@ func (a *authority) serve(t *testing.T, h http.Handler, names ...string) *httpte
 		t.Fatal(err)
 	}
 	s := httptest.NewUnstartedServer(h)
-	s.EnableHTTP2 = true
+	s.EnableHTTP2 = !slices.Contains(names, "HTTP/1.1")
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	s.StartTLS()
 	t.Cleanup(s.Close)

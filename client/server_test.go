@@ -33,6 +33,7 @@ type server struct {
 	life     time.Duration
 	requests []url.Values
 	holders  map[string]bool // thumbprints that proved themselves
+	aths     map[string]bool // those whose proof was about the subject_token
 	jtis     map[string]bool
 }
 
@@ -40,7 +41,7 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{
 		t: t, identity: newKey(t), now: time.Now, life: 5 * time.Minute,
-		holders: map[string]bool{}, jtis: map[string]bool{},
+		holders: map[string]bool{}, aths: map[string]bool{}, jtis: map[string]bool{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server/as", s.serveMetadata)
@@ -127,6 +128,7 @@ func (s *server) prove(w http.ResponseWriter, r *http.Request, fail func(int, st
 		s.t.Error("the identity key signed a proof")
 	default:
 		s.jtis[proof.JTI], s.holders[proof.Key.Thumbprint()] = true, true
+		s.aths[proof.Key.Thumbprint()] = proof.HasATH
 		return proof.Key, true
 	}
 	return agent.PublicKey{}, false

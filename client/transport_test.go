@@ -122,6 +122,35 @@ func TestTransportNonce(t *testing.T) {
 	}
 }
 
+// net/http sends a GET again when the server closes the connection that it was
+// sent on. If the proof was spent by then, a fresh one goes with a third.
+func TestTransportSpentProof(t *testing.T) {
+	git, n := &gitServer{t: t}, 0
+	git.next = func(w http.ResponseWriter, _ *http.Request) {
+		if n++; n == 2 {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conn.Close()
+		}
+	}
+	ca := newAuthority(t)
+	s := ca.serve(t, git, gitHost, "HTTP/1.1")
+	tr := &client.Transport{Source: held(t, nil), RootCAs: ca.pool, Resolve: map[string]string{gitHost: s.Listener.Addr().String()}}
+	defer tr.CloseIdleConnections()
+	for range 2 {
+		answer, err := get(t, tr, gitURL+"/")
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatal(answer, err)
+		}
+	}
+	if len(git.auths) != 4 || git.proofs != 3 {
+		t.Errorf("%d requests, %d proofs held", len(git.auths), git.proofs)
+	}
+}
+
 // "Never fall back to Bearer when a proof fails", nor to nothing.
 func TestTransportRefusedProof(t *testing.T) {
 	var auths []string
