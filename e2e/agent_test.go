@@ -20,7 +20,7 @@ func (s *server) beside(t *testing.T, args ...string) *server {
 	t.Helper()
 	listen := freeAddress(t)
 	other := &server{t: t, Issuer: s.Issuer, Ops: freeAddress(t), Data: s.Data, listen: listen}
-	other.args = append([]string{"serve", "--dev", "--listen", listen, "--issuer", s.Issuer, "--ops", other.Ops, "--data", s.Data}, args...)
+	other.args = append([]string{"serve", "--dev", "--listen", listen, "--issuer", s.Issuer, "--ops", other.Ops, "--data", s.Data, "--git-host", ""}, args...)
 	other.run()
 	t.Cleanup(func() { other.kill(); other.complain() })
 	return other
@@ -67,14 +67,16 @@ func (s *server) devAgent(t *testing.T, name string) *agent {
 	return s.agent(t, filepath.Join(s.Data, "agents"), name)
 }
 
-// newAgent makes and registers an agent through the commands, owner dev.
-// flags go to `agent create`, such as "--capability", "delegate".
+// newAgent makes and registers an agent through the commands, owner dev, and
+// grants it all its scopes. flags go to `agent create`, such as "--capability",
+// "delegate".
 func (s *server) newAgent(t *testing.T, name, scopes string, flags ...string) *agent {
 	t.Helper()
 	dir := t.TempDir()
 	s.offline(t, dir, append([]string{"agent", "create", name, "--version", "1.0.0", "--purpose", "End-to-end tests", "--scope", scopes}, flags...)...)
 	a := s.agent(t, dir, name)
 	s.enrol(t, a, "dev")
+	s.cli("", "agent", "grant", a.ID, "--scope", scopes)
 	return a
 }
 

@@ -57,20 +57,20 @@ func TestOAuth4WebAPI(t *testing.T) {
 func TestForeignResource(t *testing.T) {
 	needNode(t)
 	s := start(t)
-	const audience, other = "https://git.example/api", "https://wiki.example/api"
-	s.cli("", "resource", "add", audience, "--name", "Git", "--scope", "repository:read=Read repositories", "--scope", "comment:write=Write comments", "--kavach-aware")
+	const audience, other = "https://archive.example/api", "https://wiki.example/api"
+	s.cli("", "resource", "add", audience, "--name", "Archive", "--scope", "archive:read=Read the archive", "--scope", "archive:write=Write into the archive", "--kavach-aware")
 	s.cli("", "resource", "add", other, "--name", "Wiki", "--scope", "wiki:read=Read the wiki", "--kavach-aware")
 	time.Sleep(5 * time.Second) // a running server sees what operator commands did within 5 s
 
 	delegations := map[string]map[string]any{
-		"good":    {"agent": "code-reviewer", "scopes": []string{"repository:read"}, "ttl_seconds": 60},
-		"comment": {"agent": "code-reviewer", "scopes": []string{"comment:write"}, "ttl_seconds": 60},
+		"good":    {"agent": "code-reviewer", "scopes": []string{"archive:read"}, "ttl_seconds": 60},
+		"comment": {"agent": "code-reviewer", "scopes": []string{"archive:write"}, "ttl_seconds": 60},
 		"other":   {"agent": "code-reviewer", "scopes": []string{"wiki:read"}, "ttl_seconds": 60},
-		"short":   {"agent": "code-reviewer", "scopes": []string{"repository:read"}, "ttl_seconds": 1},
+		"short":   {"agent": "code-reviewer", "scopes": []string{"archive:read"}, "ttl_seconds": 1},
 		"wider":   {"agent": "code-reviewer", "scopes": []string{"agents:manage"}, "ttl_seconds": 60},
 	}
 	encoded, _ := json.Marshal(delegations)
-	out := s.node(t, []string{"TICK=repository:read comment:write wiki:read", "DELEGATIONS=" + string(encoded)}, "mcp.mjs", "v2", "foreign")
+	out := s.node(t, []string{"TICK=archive:read archive:write wiki:read", "DELEGATIONS=" + string(encoded)}, "mcp.mjs", "v2", "foreign")
 	var made map[string]struct{ Token, Error string }
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -79,7 +79,7 @@ func TestForeignResource(t *testing.T) {
 		t.Error("a scope that was not granted was delegated")
 	}
 
-	resource := serveResource(t, s, audience, "repository:read")
+	resource := serveResource(t, s, audience, "archive:read")
 	check := func(name string, want int) {
 		t.Helper()
 		request, _ := http.NewRequest("GET", resource, nil)
