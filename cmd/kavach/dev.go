@@ -135,10 +135,11 @@ func (m *Main) announceDev() {
   metrics    http://%[5]s/metrics
 
 connect
-  Claude Code   claude mcp add --transport http kavach %[2]s
-  VS Code       code --add-mcp '{"name":"kavach","type":"http","url":"%[2]s"}'
-  Cursor        in ~/.cursor/mcp.json: {"mcpServers":{"kavach":{"url":"%[2]s"}}}
-  Inspector     npx @modelcontextprotocol/inspector --transport http --server-url %[2]s
+  Claude Code     claude mcp add --transport http kavach %[2]s
+  VS Code         code --add-mcp '{"name":"kavach","type":"http","url":"%[2]s"}'
+  Cursor          in ~/.cursor/mcp.json: {"mcpServers":{"kavach":{"url":"%[2]s"}}}
+  Inspector       npx @modelcontextprotocol/inspector --transport http --server-url %[2]s
+  Claude Desktop  kavach mcp --issuer %[1]s --key-file %[4]s/orchestrator.key.json --print-config
 
 try
   prompt        Use kavach to delegate the scope kavach:verify to the agent code-reviewer for two minutes,

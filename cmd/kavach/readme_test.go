@@ -96,7 +96,15 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	for heading, wants := range map[string][]string{
-		"Connect an MCP client": {`401 Unauthorized`, `(?i)www-authenticate: Bearer .*resource_metadata=`, `"authorization_servers"`},
+		"Connect an MCP client": {
+			`401 Unauthorized`, `(?i)www-authenticate: Bearer .*resource_metadata=`, `"authorization_servers"`,
+			`"command": "/.*kavach"`, `"mcp",`,
+		},
+		"Run an orchestrator": {
+			`(?m)^diff --git `, `"text":"Close can hang`, `refused: constraint_violated: resource .*pull/848`,
+			`refused: constraint_violated: resource .*pull/847/thread/4`, `refused: insufficient_scope: `,
+			`refused: constraint_violated \(allow_network\): host "example.com:443"`,
+		},
 		"Delegate": {
 			`"isError":false|"structuredContent":\{.*"token"`, `(?m)^valid, and allows the request$`,
 			`part 1: link`, `registered release-notes`, `release-notes +dev +active`,
