@@ -292,3 +292,69 @@ func TestWhatMayComeOnceComesOnce(t *testing.T) {
 		t.Errorf("%d records say replayed, want 98", n)
 	}
 }
+
+// A race for a code is told from a race for an assertion, also where both are
+// run at once.
+func TestALostRaceIsToldForWhatItIs(t *testing.T) {
+	f := newFlows(t)
+	key := ecKey(t)
+	id, _ := f.client(authz.NewClient{Method: authz.MethodKeyJWT, RedirectURIs: []string{callback}, Keys: []agent.PublicKey{key.Public()}})
+	race := func(assertions ...string) (won int, lost []answer) {
+		t.Helper()
+		p := newProof()
+		code := f.code(f.signedIn("alice"), id, p, nil)
+		answers := make([]answer, 16)
+		var wg sync.WaitGroup
+		for i := range answers {
+			form := f.redeem(id, code, p, url.Values{
+				"client_assertion_type": {jwtBearer}, "client_assertion": {assertions[i%len(assertions)]},
+			})
+			wg.Go(func() {
+				var err error
+				if answers[i], err = f.tryToken(form); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, a := range answers {
+			if a.status == http.StatusOK {
+				won++
+			} else {
+				lost = append(lost, a)
+			}
+		}
+		return won, lost
+	}
+
+	// One assertion: whoever loses has presented it a second time.
+	one := f.assertion(key, id, nil)
+	won, lost := race(one)
+	if won != 1 {
+		t.Errorf("one assertion: %d won", won)
+	}
+	for _, a := range lost {
+		f.wantError(a, http.StatusUnauthorized, "invalid_client")
+	}
+
+	// One each: whoever loses has lost the code, and spent its own assertion.
+	var each []string
+	for range 16 {
+		each = append(each, f.assertion(key, id, nil))
+	}
+	won, lost = race(each...)
+	if won != 1 {
+		t.Errorf("an assertion each: %d won", won)
+	}
+	for _, a := range lost {
+		f.wantError(a, http.StatusBadRequest, "invalid_grant")
+	}
+	before := f.recorded("replayed")
+	for _, assertion := range each {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, "client_assertion_type": {jwtBearer}, "client_assertion": {assertion}}
+		f.wantError(f.token(form), http.StatusUnauthorized, "invalid_client")
+	}
+	if n := f.recorded("replayed") - before; n != 16 {
+		t.Errorf("%d of 16 records say replayed", n)
+	}
+}

@@ -147,7 +147,11 @@ func (b *batchStore) Append(ctx context.Context, batch []audit.Write, now int64)
 			continue
 		case lost:
 			outcomes[i].Lost = true
-			branch[i] = branch[i].Else
+			if branch[i] = branch[i].Else; branch[i] != nil {
+				outcomes[i].Else++
+			} else {
+				outcomes[i].Else = 0 // the last one lost too
+			}
 			continue
 		case errors.As(err, &broken) && broken.write >= 0 && isConstraint(err):
 			outcomes[broken.write] = audit.Outcome{Err: fmt.Errorf("%w: %w", audit.ErrStatement, err)}
@@ -166,7 +170,7 @@ func (b *batchStore) AppendUnrecorded(_ context.Context, w audit.Write, now int6
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var o audit.Outcome
-	for at := &w; at != nil; at = at.Else {
+	for level, at := 0, &w; at != nil; level, at = level+1, at.Else {
 		lines := effectLines(nil, at.Effects, 0)
 		for _, d := range at.Drafts {
 			lines = append(lines, line{`INSERT INTO audit_outbox (id, time, entry) VALUES ($1, $2, $3)`,
@@ -175,6 +179,7 @@ func (b *batchStore) AppendUnrecorded(_ context.Context, w audit.Write, now int6
 		err := b.send(append(lines, line{`DELETE FROM change_guard`, nil, -1}))
 		switch _, lost := loser(err); {
 		case err == nil:
+			o.Else = level
 			return o, nil
 		case lost:
 			o.Lost = true
