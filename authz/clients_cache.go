@@ -9,48 +9,46 @@ import (
 // cachedClient is Client with answers up to a second old, for endpoints that
 // authenticate clients on every call. Only clients that exist are kept.
 func (g *Registry) cachedClient(ctx context.Context, id string) (Client, error) {
-	now := g.now()
-	if c, ok := g.clients.get(id, now); ok {
-		return c, nil
-	}
-	c, err := g.Client(ctx, id)
-	if err == nil {
-		g.clients.put(c, now)
-	}
-	return c, err
+	return g.clients.read(id, g.now(), func() (Client, error) { return g.Client(ctx, id) })
 }
 
 const (
-	clientStale = time.Second
-	clientsKept = 1024
+	recentlyRead = time.Second
+	recentKept   = 1024
 )
 
-// clientCache is bounded in time and size.
-type clientCache struct {
+// recent keeps what was read from the database not long ago, for the hot paths
+// (design D2: "at most one database round trip beyond the commit of their
+// record"). It is bounded in time and size. What must be true at this moment,
+// such as that something is not revoked, is not read through it.
+type recent[T any] struct {
 	mu   sync.Mutex // guards kept
-	kept map[string]cachedClient
+	kept map[string]reading[T]
 }
 
-type cachedClient struct {
-	client Client
-	read   time.Time
+type reading[T any] struct {
+	value T
+	at    time.Time
 }
 
-func (cc *clientCache) get(id string, now time.Time) (Client, bool) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	c, ok := cc.kept[id]
-	if age := now.Sub(c.read); !ok || age < 0 || age >= clientStale {
-		return Client{}, false
+// read returns what is kept under an id, or reads and keeps it. Errors are not
+// kept.
+func (c *recent[T]) read(id string, now time.Time, read func() (T, error)) (T, error) {
+	c.mu.Lock()
+	kept, ok := c.kept[id]
+	c.mu.Unlock()
+	if age := now.Sub(kept.at); ok && age >= 0 && age < recentlyRead {
+		return kept.value, nil
 	}
-	return c.client, true
-}
-
-func (cc *clientCache) put(c Client, now time.Time) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	if cc.kept == nil || len(cc.kept) >= clientsKept {
-		cc.kept = map[string]cachedClient{}
+	value, err := read()
+	if err != nil {
+		return value, err
 	}
-	cc.kept[c.ID] = cachedClient{c, now}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept == nil || len(c.kept) >= recentKept {
+		c.kept = map[string]reading[T]{}
+	}
+	c.kept[id] = reading[T]{value, now}
+	return value, nil
 }

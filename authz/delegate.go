@@ -89,14 +89,17 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 		return delegation.Draft{}, delegation.Issued{}, err
 	}
 	now, ask := s.cfg.Now(), &h.ask
-	standing, err := s.cfg.Registry.standingOf(ctx, h.parent)
+	if err := s.name(ctx, h); err != nil {
+		return fail(err)
+	}
+	standing, err := s.cfg.Registry.standingOf(ctx, h.parent, h.named()...)
 	if err != nil {
 		return fail(err)
 	}
 	if standing.Dead {
 		return fail(&delegation.Refusal{Reason: delegation.Revoked, Part: -1})
 	}
-	if err := s.user(ctx, h, standing.Holder); err != nil {
+	if err := s.user(ctx, h, standing); err != nil {
 		return fail(err)
 	}
 	if err := s.mayHandOn(ctx, h); err != nil {
@@ -134,10 +137,10 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 	return draft, issued, nil
 }
 
-// user finds out who will use the result ("Who acts", delegation.md §7): "the
+// name finds out who will use the result ("Who acts", delegation.md §7): "the
 // agent proved by actor_token or a key card, else the one whose registered key
 // is in req_cnf, else the agent named in `delegate`, else the caller".
-func (s *Server) user(ctx context.Context, h *handover, person Holder) error {
+func (s *Server) name(ctx context.Context, h *handover) error {
 	ask := &h.ask
 	if h.card != "" {
 		named, err := agent.UnverifiedCardAgent(h.card)
@@ -146,20 +149,35 @@ func (s *Server) user(ctx context.Context, h *handover, person Holder) error {
 		}
 		ask.Receiver = named
 	}
-	registered := false
-	if ask.Receiver == "" && !ask.Key.IsZero() && s.cfg.Agents != nil {
-		a, err := s.cfg.Agents.FindAgent(ctx, "", ask.Key.Thumbprint())
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if registered = err == nil && a.Key == ask.Key; registered {
-			ask.Receiver = a.ID
-		}
+	if ask.Receiver != "" || ask.Key.IsZero() || ask.KeyByProof {
+		return nil
 	}
+	a, err := s.agentOf(ctx, ask.Key.Thumbprint())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err == nil && a.Key == ask.Key {
+		ask.Receiver = a.ID
+	}
+	return nil
+}
+
+// named are the agents that a request names by their ids.
+func (h *handover) named() []string {
+	if !agent.IsID(h.ask.Receiver) {
+		return nil
+	}
+	return []string{h.ask.Receiver}
+}
+
+// user holds whoever will use the result to what is known of it, and takes the
+// key from its card.
+func (s *Server) user(ctx context.Context, h *handover, standing Standing) error {
+	ask := &h.ask
 	if ask.Receiver == "" {
 		return s.callerUses(ctx, h)
 	}
-	a, err := s.receiver(ctx, h, person)
+	a, err := s.receiver(ctx, h, standing)
 	if err != nil {
 		return err
 	}
@@ -190,12 +208,20 @@ var errCard = badRequest("invalid_request", "actor_token must be a key card of a
 // receiver finds the agent that is named: active, and with the same person
 // behind it as behind the caller. Who it is not to be found for, does not
 // learn whether it exists.
-func (s *Server) receiver(ctx context.Context, h *handover, person Holder) (Agent, error) {
+func (s *Server) receiver(ctx context.Context, h *handover, standing Standing) (Agent, error) {
 	unknown := badRequest("invalid_request", "you have no active agent of that id or name")
 	if s.cfg.Agents == nil {
 		return Agent{}, unknown
 	}
-	a, err := s.cfg.Agents.FindAgent(ctx, person.ID, h.ask.Receiver)
+	person := standing.Holder
+	var a Agent
+	var err error
+	if id := h.ask.Receiver; !agent.IsID(id) {
+		a, err = s.cfg.Agents.FindAgent(ctx, person.ID, id)
+	} else if err = ErrNotFound; slices.Contains(standing.Acting, id) {
+		a, err = s.agentOf(ctx, id)
+		a.Status = AgentActive // at this moment, whatever was read before
+	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Agent{}, err
 	}
@@ -227,12 +253,14 @@ func (s *Server) callerUses(ctx context.Context, h *handover) error {
 	return nil
 }
 
-// agentOf is an agent by its id, or ErrNotFound.
+// agentOf is an agent by its id, as it was at most a second ago, or
+// ErrNotFound. What is issued to one that was suspended since is dead, as step 15
+// finds.
 func (s *Server) agentOf(ctx context.Context, id string) (Agent, error) {
 	if s.cfg.Agents == nil || !agent.IsID(id) {
 		return Agent{}, ErrNotFound
 	}
-	return s.cfg.Agents.FindAgent(ctx, "", id)
+	return s.agents.read(id, s.cfg.Now(), func() (Agent, error) { return s.cfg.Agents.FindAgent(ctx, "", id) })
 }
 
 // limitDepth: capabilities bind what the server issues (delegation.md §10).
@@ -259,7 +287,8 @@ func (s *Server) mayHandOn(ctx context.Context, h *handover) error {
 	if err != nil {
 		return err
 	}
-	if !a.Active(s.cfg.Now()) || a.Depth() == 0 {
+	// That it is not suspended is known from step 15.
+	if !s.cfg.Now().Before(a.ManifestExpires) || a.Depth() == 0 {
 		return errDenied("the manifest of the calling agent does not declare the capability delegate")
 	}
 	return nil
@@ -270,7 +299,11 @@ func (s *Server) grantDepth(ctx context.Context, parent *delegation.Chain) (int,
 	if !parent.Plain() {
 		return 0, nil // a chain carries its own
 	}
-	grant, err := s.cfg.Store.Grant(ctx, parent.GrantID())
+	// Of the grant only the depth counts here, as it was at most a second ago;
+	// whether it was revoked is known from step 15.
+	grant, err := s.grants.read(parent.GrantID(), s.cfg.Now(), func() (Grant, error) {
+		return s.cfg.Store.Grant(ctx, parent.GrantID())
+	})
 	if errors.Is(err, ErrNotFound) {
 		// Client credentials: there is no grant of anybody (prepareCredentials).
 		return delegation.DefaultMaxDepth, nil

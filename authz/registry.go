@@ -86,7 +86,7 @@ type Registry struct {
 	verifier  *delegation.Verifier
 	wellKnown http.Handler
 	limiter   limiter
-	clients   clientCache
+	clients   recent[Client]
 	held      held
 
 	mu          sync.Mutex // guards what follows

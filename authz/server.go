@@ -81,6 +81,8 @@ type Server struct {
 	cfg      Config
 	provider *provider
 	waiting  limiter // requests that wait for a person, by address
+	agents   recent[Agent]
+	grants   recent[Grant]
 }
 
 // New makes a Server. It reads and writes nothing yet.

@@ -96,7 +96,10 @@ type StandingQuery struct {
 	// Grants, Links, Keys and Ancestors (lids and jkts of anc) are looked up
 	// among the revocations; Principal, Parties and Labels as clients too.
 	Grants, Links, Keys, Ancestors []string
-	Now                            time.Time
+	// Named are ids of agents that a request names, who need not be in the
+	// token. The answer says which of them may act; nothing else depends on them.
+	Named []string
+	Now   time.Time
 }
 
 // Standing is the answer to a StandingQuery.
@@ -107,6 +110,8 @@ type Standing struct {
 	Holder Holder
 	// Agent says that the principal is an agent, and Holder its owner.
 	Agent bool
+	// Acting are those of Named that are agents and not suspended.
+	Acting []string
 }
 
 // DelegationQuery selects tokens that were issued and have not expired.

@@ -75,7 +75,8 @@ func (s *Store) Standing(ctx context.Context, q authz.StandingQuery) (authz.Stan
 		UNION ALL SELECT 'user', id, id, role, disabled FROM users WHERE id IN ` + ids + `
 		UNION ALL SELECT 'agent', id, '', '', CASE WHEN status = 'active' THEN 0 ELSE 1 END FROM agents WHERE id IN ` + ids + `
 		UNION ALL SELECT 'owner', a.id, u.id, u.role, u.disabled FROM agents a JOIN users u ON u.id = a.owner WHERE a.id IN ` + ids + `
-		UNION ALL SELECT 'client', id, '', '', disabled FROM clients WHERE id IN ` + ids
+		UNION ALL SELECT 'client', id, '', '', disabled FROM clients WHERE id IN ` + ids + `
+		UNION ALL SELECT 'named', id, '', '', 0 FROM agents WHERE status = 'active' AND id IN ` + l.in(q.Named)
 	rows, err := s.read.Query(ctx, query, l.args...)
 	if err != nil {
 		return authz.Standing{}, fmt.Errorf("reading standing: %w", err)
@@ -89,6 +90,10 @@ func (s *Store) Standing(ctx context.Context, q authz.StandingQuery) (authz.Stan
 		var ended int64
 		if err := rows.Scan(&what, &id, &holder.ID, &holder.Role, &ended); err != nil {
 			return authz.Standing{}, fmt.Errorf("reading standing: %w", err)
+		}
+		if what == "named" {
+			standing.Acting = append(standing.Acting, id)
+			continue
 		}
 		standing.Dead = standing.Dead || ended != 0
 		found = append(found, id)
