@@ -14,7 +14,6 @@ import (
 const (
 	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
 	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
-	typeHandle      = "urn:kavach:token-type:handle"
 	typeAgentKey    = "urn:kavach:token-type:agent-key"
 )
 
@@ -33,6 +32,9 @@ type ExchangeAsk struct {
 	// Tools and Limits restrict it further.
 	Tools  delegation.Tools
 	Limits delegation.Limits
+	// Agent is the id or name of the agent that will use the result, where no
+	// card says so. It is on the caller's word, and only one of the same owner.
+	Agent string
 	// Card is the key card of the agent that will use the result, with the
 	// issuer as its audience.
 	Card string
@@ -47,21 +49,12 @@ type ExchangeAsk struct {
 // ask.Holder or the subject's own, and zero where the result is for somebody
 // else's key: then its Token is what to hand over.
 func (a *Agent) Exchange(ctx context.Context, subject Credential, ask ExchangeAsk) (Credential, error) {
-	form := url.Values{
-		"grant_type":         {grantExchange},
-		"subject_token":      {string(subject.Token)},
-		"subject_token_type": {typeAccessToken},
-	}
-	narrow(form, ask.Scopes, ask.Resources, ask.MaxDepth)
-	if ask.TTL > 0 {
-		form.Set("requested_expires_in", strconv.FormatInt(int64(ask.TTL/time.Second), 10))
-	}
-	if err := restrict(form, ask.Tools, ask.Limits); err != nil {
+	form, err := ask.form(subject)
+	if err != nil {
 		return Credential{}, err
 	}
-	if ask.Card != "" {
-		form.Set("actor_token", ask.Card)
-		form.Set("actor_token_type", typeAgentKey)
+	if ask.Agent != "" && ask.Receiver.IsZero() {
+		return Credential{}, failed("the agent's key is not known: use Handle, or its key card")
 	}
 	// delegation.md §7: "step 14 is the request's own DPoP proof … by the
 	// subject leaf's key; it binds the result only if no other key is given".
@@ -99,39 +92,30 @@ func (a *Agent) Exchange(ctx context.Context, subject Credential, ask ExchangeAs
 	return a.grant(ctx, q)
 }
 
-// Redeem turns a handle, which MCP delegate gave out for this agent, into a
-// token bound to holder; a zero holder makes one. A handle works once, within a
-// minute.
-func (a *Agent) Redeem(ctx context.Context, handle string, holder agent.PrivateKey) (Credential, error) {
-	holder, err := a.holder(holder)
-	if err != nil {
-		return Credential{}, err
-	}
-	return a.grant(ctx, tokenRequest{prover: holder, holder: holder, form: url.Values{
+// form writes what is asked of the subject.
+func (ask ExchangeAsk) form(subject Credential) (url.Values, error) {
+	form := url.Values{
 		"grant_type":         {grantExchange},
-		"subject_token":      {handle},
-		"subject_token_type": {typeHandle},
-	}})
-}
-
-// restrict writes authorization_details (RFC 9396) for what is asked.
-func restrict(form url.Values, tools delegation.Tools, limits delegation.Limits) error {
-	var details []map[string]any
-	if tools != nil {
-		details = append(details, map[string]any{"type": "attenuating_agent_token", "tools": tools.Map()})
+		"subject_token":      {string(subject.Token)},
+		"subject_token_type": {typeAccessToken},
 	}
-	if !limits.IsZero() {
-		entry := limits.Map()
-		entry["type"] = "kavach_limits"
-		details = append(details, entry)
+	narrow(form, ask.Scopes, ask.Resources, ask.MaxDepth)
+	if ask.TTL > 0 {
+		form.Set("requested_expires_in", strconv.FormatInt(int64(ask.TTL/time.Second), 10))
 	}
-	if details == nil {
-		return nil
+	if ask.Agent != "" {
+		form.Set("agent", ask.Agent)
 	}
-	text, err := jcs.Marshal(details)
-	if err != nil {
-		return failed("writing authorization_details: %w", err)
+	if ask.Card != "" {
+		form.Set("actor_token", ask.Card)
+		form.Set("actor_token_type", typeAgentKey)
 	}
-	form.Set("authorization_details", string(text))
-	return nil
+	if details := delegation.Details(ask.Tools, ask.Limits); details != nil {
+		text, err := jcs.Marshal(details)
+		if err != nil {
+			return nil, failed("writing authorization_details: %w", err)
+		}
+		form.Set("authorization_details", string(text))
+	}
+	return form, nil
 }

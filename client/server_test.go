@@ -154,6 +154,17 @@ func (s *server) issue(w http.ResponseWriter, form url.Values, key agent.PublicK
 		}
 		key = checked.Key
 	}
+	if form.Get("requested_token_type") == "urn:kavach:token-type:handle" {
+		answer := map[string]any{
+			"access_token": "handle-1", "token_type": "N_A", "expires_in": 60,
+			"issued_token_type": "urn:kavach:token-type:handle",
+		}
+		if s.edit != nil {
+			s.edit(answer)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+		return
+	}
 	now := s.now()
 	claims := delegation.Claims{
 		Issuer: s.issuer(), Subject: s.identity.Public().Thumbprint(), ClientID: s.identity.Public().Thumbprint(),

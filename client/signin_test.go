@@ -11,7 +11,6 @@ import (
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/client"
-	"github.com/kavach-dev/kavach/delegation"
 )
 
 func TestToken(t *testing.T) {
@@ -194,78 +193,5 @@ func TestCard(t *testing.T) {
 	}
 	if _, err := a.Card("orchestrator", s.identity.Public()); !errors.Is(err, client.ErrFailed) {
 		t.Error("a card for the identity key")
-	}
-}
-
-func TestExchange(t *testing.T) {
-	s := newServer(t)
-	a, ctx := s.agent(nil), context.Background()
-	subject, err := a.Token(ctx, client.Ask{Scopes: []string{"repository:read"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	size := int64(5_000_000)
-	own, err := a.Exchange(ctx, subject, client.ExchangeAsk{
-		Scopes: []string{"repository:read"}, Resources: []string{gitURL}, TTL: time.Minute,
-		Tools: delegation.Tools{"get_diff": delegation.AllowAnyArgs}, Limits: delegation.Limits{MaxFileSize: &size},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	form := s.asked()[1]
-	want := `[{"tools":{"get_diff":{}},"type":"attenuating_agent_token"},{"max_file_size":5000000,"type":"kavach_limits"}]`
-	if form.Get("authorization_details") != want || form.Get("requested_expires_in") != "60" || form.Has("req_cnf") ||
-		form.Get("subject_token") != string(subject.Token) {
-		t.Errorf("asked %v", form)
-	}
-	if !s.aths[subject.Key.Public().Thumbprint()] {
-		t.Error("the proof is not about the subject")
-	}
-	if own.Key.Public() != subject.Key.Public() {
-		t.Error("narrowing for oneself keeps the key")
-	}
-	holder := newKey(t)
-	for name, c := range map[string]struct {
-		ask client.ExchangeAsk
-		key agent.PrivateKey
-	}{
-		"a new key of one's own": {client.ExchangeAsk{Holder: holder}, holder},
-		"somebody else's key":    {client.ExchangeAsk{Receiver: holder.Public()}, agent.PrivateKey{}},
-	} {
-		got, err := a.Exchange(ctx, subject, c.ask)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		grant, err := delegation.UnverifiedHeld(string(got.Token))
-		if err != nil || grant.JKT() != holder.Public().Thumbprint() || got.Key.IsZero() != c.key.IsZero() {
-			t.Errorf("%s: %+v, %v", name, got, err)
-		}
-	}
-	card, err := a.Card(a.Issuer(), holder.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := a.Exchange(ctx, subject, client.ExchangeAsk{Card: card}); err != nil || !got.Key.IsZero() {
-		t.Errorf("by card: %v", err)
-	}
-	if _, err := a.Exchange(ctx, subject, client.ExchangeAsk{Card: card, Holder: holder}); !errors.Is(err, client.ErrFailed) {
-		t.Errorf("two keys: %v", err)
-	}
-	// A bound subject never becomes unbound, whatever the server says.
-	s.edit = func(m map[string]any) { m["token_type"] = "Bearer" }
-	if _, err := a.Exchange(ctx, subject, client.ExchangeAsk{}); !errors.Is(err, client.ErrFailed) {
-		t.Errorf("unbound: %v", err)
-	}
-}
-
-func TestRedeem(t *testing.T) {
-	s := newServer(t)
-	cred, err := s.agent(nil).Redeem(context.Background(), "h", agent.PrivateKey{})
-	if err != nil || cred.Key.IsZero() {
-		t.Fatal(err)
-	}
-	form := s.asked()[0]
-	if form.Get("subject_token") != "h" || form.Get("subject_token_type") != "urn:kavach:token-type:handle" {
-		t.Errorf("asked %v", form)
 	}
 }

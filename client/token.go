@@ -33,27 +33,36 @@ type tokenRequest struct {
 	unbound bool
 }
 
-// grant asks the token endpoint, a second time if it wants a nonce in the proof
-// (RFC 9449 section 8), and reads the token that it answers with.
+// grant asks the token endpoint for a token.
 func (a *Agent) grant(ctx context.Context, ask tokenRequest) (Credential, error) {
+	answer, sent, err := a.ask(ctx, ask)
+	if err != nil {
+		return Credential{}, err
+	}
+	return ask.credential(answer, sent)
+}
+
+// ask asks the token endpoint, a second time if it wants a nonce in the proof
+// (RFC 9449 section 8). It returns when it asked, too.
+func (a *Agent) ask(ctx context.Context, ask tokenRequest) (jcs.Value, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	endpoint, err := a.tokenEndpoint(ctx)
 	if err != nil {
-		return Credential{}, err
+		return jcs.Value{}, time.Time{}, err
 	}
 	for retried := false; ; retried = true {
 		sent := a.cfg.Now()
 		status, header, answer, err := a.post(ctx, endpoint, ask)
 		if err != nil {
-			return Credential{}, err
+			return jcs.Value{}, time.Time{}, err
 		}
 		if status == http.StatusOK {
-			return ask.credential(answer, sent)
+			return answer, sent, nil
 		}
 		refused := readError(status, header, answer, ask.secrets()...)
 		if refused.Code != "use_dpop_nonce" || header.Get(nonceHeader) == "" || retried {
-			return Credential{}, refused
+			return jcs.Value{}, time.Time{}, refused
 		}
 	}
 }
@@ -149,10 +158,17 @@ func (q tokenRequest) credential(answer jcs.Value, sent time.Time) (Credential, 
 		c.Key = q.holder
 	}
 	// The clocks may differ: what ends first, ends it.
-	if seconds, ok := answer.Get("expires_in").Int(); ok && seconds >= 0 && seconds <= int64(delegation.MaxRootTTL/time.Second) {
-		if end := sent.Add(time.Duration(seconds) * time.Second); end.Before(c.Expires) {
-			c.Expires = end
-		}
+	if end, ok := expiry(answer, sent); ok && end.Before(c.Expires) {
+		c.Expires = end
 	}
 	return c, nil
+}
+
+// expiry reads expires_in, seconds from when the question was sent.
+func expiry(answer jcs.Value, sent time.Time) (time.Time, bool) {
+	seconds, ok := answer.Get("expires_in").Int()
+	if !ok || seconds < 0 || seconds > int64(delegation.MaxRootTTL/time.Second) {
+		return time.Time{}, false
+	}
+	return sent.Add(time.Duration(seconds) * time.Second), true
 }
