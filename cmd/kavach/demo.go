@@ -72,7 +72,7 @@ func (c *demoCmd) Run(w *world) error {
 // onTerminal says whether a person reads stdout as it comes.
 func (w *world) onTerminal() bool {
 	f, ok := w.stdout.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // demoServer is a whole `kavach serve` with a folder of its own. It implements

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/demo"
+	"github.com/kavach-dev/kavach/guard"
+)
+
+// playDemo plays the story in this process and returns its exit status and what
+// it printed.
+func playDemo(t *testing.T, c demoCmd) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	w := &world{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: now}
+	status = w.fail(c.Run(w))
+	return status, out.String(), errs.String()
+}
+
+// forgetful is a kavach whose log loses refusals.
+type forgetful struct{ demo.Kavach }
+
+func (f forgetful) Records(ctx context.Context) ([]demo.Record, error) {
+	all, err := f.Kavach.Records(ctx)
+	return slices.DeleteFunc(all, func(r demo.Record) bool { return r.Reason == string(delegation.Replayed) }), err
+}
+
+// damaged is a kavach whose log does not hold.
+type damaged struct{ demo.Kavach }
+
+func (d damaged) VerifyLog(ctx context.Context) (demo.Verdict, error) {
+	v, err := d.Kavach.VerifyLog(ctx)
+	v.OK, v.Summary = false, "1 edited"
+	return v, err
+}
+
+// TestDemoOtherwise breaks one rule at a time: the story must notice, say which
+// step it was, and exit 1.
+func TestDemoOtherwise(t *testing.T) {
+	need := func(change func(*http.Request, *guard.Need)) func(*demo.Config) {
+		return func(c *demo.Config) {
+			c.Need = func(r *http.Request) (guard.Need, error) {
+				n, err := demo.NeedOf(r)
+				change(r, &n)
+				return n, err
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*demo.Config)
+		wrong  []string
+	}{
+		{"a write needs no more than reading", need(func(r *http.Request, n *guard.Need) {
+			if n.Request.Scope.Set() && strings.HasPrefix(r.URL.Path, "/pull/847/thread/") {
+				n.Request.Scope = delegation.OneOf(demo.WriteComment, demo.ReadPull)
+			}
+		}), []string{"write: status 201, not 403"}},
+		{"every pull request is the one", need(func(r *http.Request, n *guard.Need) {
+			if r.Method == http.MethodGet {
+				n.Request.Resource = delegation.Given(demo.PullID(847))
+			}
+		}), []string{"other-pull: status 200, not 403", "refused-stopped: status 200, not 403"}},
+		{"no size is too large", need(func(_ *http.Request, n *guard.Need) {
+			n.Request.Size = delegation.None[int64]()
+		}), []string{"size-unchecked: status 201, not 403"}},
+		{"the log loses a refusal", func(c *demo.Config) { c.Kavach = forgetful{c.Kavach} },
+			[]string{"replay: the log holds no record of it (git host, denied replayed)"}},
+		{"the log does not hold", func(c *demo.Config) { c.Kavach = damaged{c.Kavach} },
+			[]string{"the log does not hold: 1 edited"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // the story waits for a token to expire
+			status, stdout, stderr := playDemo(t, demoCmd{change: c.change})
+			if status != exitFailed || stderr != "" {
+				t.Errorf("exit status %d, stderr %q", status, stderr)
+			}
+			_, said, _ := strings.Cut(stdout, "\nNot as told:\n")
+			for _, want := range c.wrong {
+				if !strings.Contains(said, "  "+want+"\n") {
+					t.Errorf("it does not say %q but:\n%s", want, said)
+				}
+			}
+		})
+	}
+	t.Run("for machines", func(t *testing.T) {
+		status, stdout, _ := playDemo(t, demoCmd{
+			jsonFlag: jsonFlag{JSON: true}, change: func(c *demo.Config) { c.Kavach = damaged{c.Kavach} },
+		})
+		var result demo.Result
+		if err := json.Unmarshal([]byte(stdout), &result); err != nil || status != exitFailed || result.OK || len(result.Wrong) != 1 {
+			t.Errorf("exit status %d, ok %v, wrong %q, %v", status, result.OK, result.Wrong, err)
+		}
+	})
+	t.Run("no server", func(t *testing.T) {
+		status, stdout, stderr := playDemo(t, demoCmd{change: func(c *demo.Config) { c.Kavach = absent{c.Kavach} }})
+		if status != exitFailed || stdout != "" || stderr != "kavach: error: playing the story: starting kavach: no room\n" {
+			t.Errorf("exit status %d, stdout %q, stderr %q", status, stdout, stderr)
+		}
+	})
+}
+
+// absent is a kavach that does not start.
+type absent struct{ demo.Kavach }
+
+func (absent) Start(context.Context) error { return errors.New("no room") }
+
+// TestDemoTranscript tries every string of the story's MCP transcript as a
+// credential: whoever reads what a model saw must get nothing with it.
+func TestDemoTranscript(t *testing.T) {
+	var transcript bytes.Buffer
+	tried, tokens := 0, 0
+	status, stdout, stderr := playDemo(t, demoCmd{change: func(c *demo.Config) {
+		server := c.Kavach.(*demoServer)
+		c.Transcript = &transcript
+		c.Last = func(ctx context.Context, scene demo.Scene) error {
+			thief := newThief(t, server, scene)
+			for text := range stringsOf(t, transcript.Bytes()) {
+				if parts, err := delegation.Inspect(text); err == nil && len(parts) > 0 {
+					tokens++
+				}
+				thief.try(t, text)
+				tried++
+			}
+			return nil
+		}
+	}})
+	// The thief's attempts are refusals that nobody was told of.
+	if status != exitFailed || !strings.Contains(stdout, "is a refusal that nobody was told of") || stderr != "" {
+		t.Errorf("exit status %d, stderr %q", status, stderr)
+	}
+	if tried < 50 || tokens < 2 {
+		t.Errorf("the transcript has %d strings and %d tokens:\n%s", tried, tokens, transcript.String())
+	}
+}
+
+// stringsOf returns every string of a stream of JSON values: members, values,
+// their words, and those of the JSON that stands in strings.
+func stringsOf(t *testing.T, stream []byte) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	var collect func(v any)
+	collect = func(v any) {
+		switch v := v.(type) {
+		case string:
+			all[v] = true
+			for word := range strings.FieldsFuncSeq(v, func(r rune) bool { return strings.ContainsRune(" \t\n,;:\"'()[]{}<>=", r) }) {
+				all[word] = true
+			}
+			var inner any
+			if json.Unmarshal([]byte(v), &inner) == nil {
+				collect(inner)
+			}
+		case []any:
+			for _, one := range v {
+				collect(one)
+			}
+		case map[string]any:
+			for name, one := range v {
+				all[name] = true
+				collect(one)
+			}
+		}
+	}
+	for line := range bytes.Lines(stream) {
+		var v any
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatalf("the transcript has a line that is no JSON: %v: %s", err, line)
+		}
+		collect(v)
+	}
+	return all
+}
