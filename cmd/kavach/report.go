@@ -25,8 +25,8 @@ type reportFlags struct {
 // reportScope is what a reporter needs at ISSUER/api.
 const reportScope = "audit:write"
 
-// actionEgress is what a report about a connection is filed under.
-const actionEgress = audit.ReporterPrefix + "egress"
+// actionConnect is what a report about a connection is filed under.
+const actionConnect = audit.ReporterPrefix + "connect"
 
 // reporter tells a kavach's log what a transport decided.
 type reporter struct {
@@ -119,7 +119,7 @@ func (r *reporter) entry(ctx context.Context, attempt client.Attempt) (map[strin
 		return nil, err
 	}
 	entry := map[string]any{
-		"id": delegation.NewJTI(attempt.Time), "action": actionEgress, "result": audit.Allowed,
+		"id": delegation.NewJTI(attempt.Time), "action": actionConnect, "result": audit.Allowed,
 		"resource": r.agent + "/" + attempt.Destination, "observed": attempt.Time.UnixMilli(), "credential": string(held.Token),
 	}
 	detail := map[string]any{"method": attempt.Method}

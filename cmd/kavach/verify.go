@@ -26,9 +26,9 @@ type verifyCmd struct {
 	Resource string   `placeholder:"ID" help:"… on this resource."`
 	Host     string   `placeholder:"HOST[:PORT]" help:"… that connects to this host."`
 	Size     string   `placeholder:"N" help:"… that reads or writes this many bytes (5MB, 5MiB)."`
-	Proof    string   `placeholder:"FILE" help:"The DPoP proof that came with it; with --method and --url of the request."`
-	Method   string   `placeholder:"METHOD" help:"… the method it must be for."`
-	URL      string   `name:"url" placeholder:"URL" help:"… the URL it must be for."`
+	Proof    string   `placeholder:"FILE" help:"File with the DPoP proof that came with it; - is standard input."`
+	Method   string   `placeholder:"METHOD" help:"… which must be for a request of this method."`
+	URL      string   `name:"url" placeholder:"URL" help:"… which must be for this URL."`
 	Without  []string `sep:"," enum:"network,size" placeholder:"DIMENSION" help:"… that opens no connection (network) or moves no bytes (size); repeatable. What is restricted and neither given nor named here is refused."`
 	jsonFlag
 }
@@ -37,8 +37,7 @@ func (c *verifyCmd) Run(w *world) error {
 	if err := onceStdin(c.Token, c.JWKS, c.Proof); err != nil {
 		return err
 	}
-	method, err := c.proofOf()
-	if err != nil {
+	if err := c.checkProof(); err != nil {
 		return err
 	}
 	request, asked, err := c.request()
@@ -60,7 +59,7 @@ func (c *verifyCmd) Run(w *world) error {
 		if err != nil {
 			return err
 		}
-		v.prove(proof, agent.ProofCheck{Method: method, URL: c.URL, Token: token, Now: v.now})
+		v.prove(proof, agent.ProofCheck{Method: c.Method, URL: c.URL, Token: token, Now: v.now})
 	}
 	if asked && v.chain != nil {
 		v.decide(request)
