@@ -148,6 +148,24 @@ func TestEgressForward(t *testing.T) {
 	}
 }
 
+// A program that sends its proxy a whole https URL gets token and proof, too:
+// then the proxy speaks TLS.
+func TestEgressForwardTLS(t *testing.T) {
+	git, tr, _ := gitAt(t, held(t, network()))
+	git.nonce = "n-1"
+	proxy := egressAt(t, &client.Egress{Transport: tr})
+	conn, err := net.Dial("tcp", proxy.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST %s/c HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 5\r\n\r\nhello", gitURL)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || answer.StatusCode != http.StatusOK || git.proofs != 1 {
+		t.Errorf("%v, %v, %d proofs", answer, err, git.proofs)
+	}
+}
+
 func TestEgressConnect(t *testing.T) {
 	ca := newAuthority(t)
 	var auth string

@@ -148,7 +148,6 @@ type gitServer struct {
 	seen   map[string]bool // jti of proofs
 	proofs int             // requests with a proof that held
 	auths  []string        // every Authorization that came
-	bodies []string
 	next   http.HandlerFunc
 }
 

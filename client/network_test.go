@@ -28,6 +28,7 @@ func TestTransportHosts(t *testing.T) {
 		"https://192.0.2.8/", "https://[::ffff:192.0.2.7]/", "https://[2001:db8:0::7]/", "https://[2001:db8::8]/",
 		"https://0xc0000207/", "https://3221226503/", "https://192.0.519/", "https://192.000.002.007/", "https://[2001:db8::7%25eth0]/",
 		"ftp://ok.example/", "http://git.internal/", "https://git.internal:8443/", "https://ok_example/", "https:///path", "https:ok.example",
+		"https://[git.internal]/", "https://GIT.INTERNAL./", "https://git.internal:65536/", "https://git.internal:0/",
 	} {
 		parsed, err := url.Parse(u)
 		if err != nil {
@@ -90,7 +91,7 @@ func TestTransportAddresses(t *testing.T) {
 		"64:ff9b::a00:5", "2002:a00:5::", "198.18.0.1",
 	}
 	public := []string{"203.0.113.7", "2001:db8::7"}
-	try := func(cred client.Credential, host, address string) (error, *wire) {
+	try := func(cred client.Credential, host, address string) (*wire, error) {
 		s := httptest.NewServer(http.NotFoundHandler())
 		defer s.Close()
 		parsed := netip.MustParseAddr(address).Unmap()
@@ -105,7 +106,7 @@ func TestTransportAddresses(t *testing.T) {
 		if err != nil {
 			wantRefused(t, err, r, delegation.ConstraintViolated, delegation.DimensionNetwork)
 		}
-		return err, w
+		return w, err
 	}
 	exact, wildcard := held(t, network("git.corp.example")), held(t, network("*.corp.example"))
 	both := held(t, network("*.corp.example", "git.corp.example"))
@@ -134,7 +135,7 @@ func TestTransportAddresses(t *testing.T) {
 		{"unrestricted", held(t, nil), never, false}, {"unrestricted", held(t, nil), private, true},
 	} {
 		for _, address := range c.addresses {
-			err, w := try(c.cred, "git.corp.example", address)
+			w, err := try(c.cred, "git.corp.example", address)
 			if (err == nil) != c.ok {
 				t.Errorf("%s at %s: %v", c.name, address, err)
 			}
@@ -232,6 +233,11 @@ func TestTransportOwnAddress(t *testing.T) {
 	if _, err := get(t, &client.Transport{Source: held(t, own)}, s.URL+"/other"); err != nil {
 		t.Error(err)
 	}
+	// localhost is this machine, whatever a resolver says.
+	local := held(t, func(c *delegation.Claims) { c.Audience = []string{"http://localhost:8420"} })
+	w.names["localhost"] = []string{"203.0.113.7"}
+	_, err = get(t, &client.Transport{Source: local, Lookup: w.lookup, Dial: w.dial}, "http://localhost:8420/")
+	wantRefused(t, err, nil, delegation.ConstraintViolated, delegation.DimensionNetwork)
 	// What the runtime's own configuration names may be reached by who may
 	// name it, and by nobody else.
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}

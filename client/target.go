@@ -166,9 +166,13 @@ func (t *Transport) allowsAddress(to target, own bool, address netip.Addr, grant
 	if !own {
 		return grant.AllowsAddress(to.destination(), address)
 	}
-	// An audience on this machine is written so: the server registered it.
-	if isLoopbackName(to.name) && address.Unmap().IsLoopback() {
-		return nil
+	// An audience on this machine is written so: the server registered it. It
+	// may be plain http, so that it is nowhere else, whoever resolves localhost.
+	if isLoopbackName(to.name) {
+		if address.Unmap().IsLoopback() {
+			return nil
+		}
+		return violated("an audience on this machine is at another address")
 	}
 	return delegation.CheckAddress(to.destination(), address)
 }

@@ -8,6 +8,7 @@
 //   - A Chain comes out of Verify and from nowhere else. Chain.Allows is a
 //     second, pure question: it asks every link, not only the last one, so a
 //     mistake in comparing two links cannot widen authority.
+//   - An UnverifiedGrant, what a holder reads of its own token, can only refuse.
 //   - A dimension that a link restricts and a request does not speak about is
 //     refused. What a request leaves out never counts as allowed.
 //   - Derive and Exchange only narrow. Derive works offline with the holder's
