@@ -148,7 +148,7 @@ func benchToken(ctx context.Context, issuer, data string, logged bool) (http.Han
 // bench is a running server under load.
 type bench struct {
 	issuer string
-	form   string
+	form   url.Values
 	spent  time.Duration // wall time of the load
 	cpu    time.Duration // processor time of the server
 }
@@ -176,7 +176,28 @@ func startBench(b *testing.B, mode string) *bench {
 	}
 	words := strings.Fields(line)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {words[1]}, "client_secret": {words[2]}, "scope": {"repo:read"}, "resource": {git}}
-	return &bench{issuer: words[0], form: form.Encode()}
+	return &bench{issuer: words[0], form: form}
+}
+
+// exchange makes the load one of token exchanges: of the token that the load
+// before would have got.
+func (s *bench) exchange(b *testing.B) *bench {
+	b.Helper()
+	response, err := http.PostForm(s.issuer+"/oauth/token", s.form)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	var got struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
+		b.Fatal(err)
+	}
+	s.form.Set("grant_type", authz.GrantExchange)
+	s.form.Set("subject_token", got.AccessToken)
+	s.form.Set("subject_token_type", authz.TokenTypeAccess)
+	return s
 }
 
 func (s *bench) used(b *testing.B) time.Duration {
@@ -198,12 +219,13 @@ func (s *bench) load(b *testing.B, callers, n int) {
 	b.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
 	defer client.CloseIdleConnections()
+	form := s.form.Encode()
 	before, start := s.used(b), time.Now()
 	var done sync.WaitGroup
 	for i := range callers {
 		done.Go(func() {
 			for range (n + i) / callers {
-				response, err := client.Post(s.issuer+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(s.form))
+				response, err := client.Post(s.issuer+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form))
 				if err != nil {
 					b.Error(err)
 					return
@@ -222,14 +244,25 @@ func (s *bench) load(b *testing.B, callers, n int) {
 	s.cpu += s.used(b) - before
 }
 
-// BenchmarkClientCredentials measures the client credentials grant, with and
-// without the log, beside a bare net/http handler, in turns within one run.
-// "log/nolog" and "log/bare" are ratios of requests a second; "cpu-…" is the
-// server's own processor time per request in microseconds.
+// BenchmarkClientCredentials measures the client credentials grant.
 func BenchmarkClientCredentials(b *testing.B) {
+	compare(b, func(s *bench) *bench { return s })
+}
+
+// BenchmarkTokenExchange measures token exchange: verifying the subject, looking
+// up whether it was revoked, deriving, signing, recording.
+func BenchmarkTokenExchange(b *testing.B) {
+	compare(b, func(s *bench) *bench { return s.exchange(b) })
+}
+
+// compare measures a load at the token endpoint with and without the log, beside
+// a bare net/http handler, in turns within one run. "log/nolog" and "log/bare"
+// are ratios of requests a second; "cpu-…" is the server's own processor time
+// per request in microseconds.
+func compare(b *testing.B, of func(*bench) *bench) {
 	for _, callers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			bare, nolog, logged := startBench(b, "bare"), startBench(b, "unlogged"), startBench(b, "logged")
+			bare, nolog, logged := of(startBench(b, "bare")), of(startBench(b, "unlogged")), of(startBench(b, "logged"))
 			servers := []*bench{bare, nolog, logged}
 			const turn = 400
 			done := 0

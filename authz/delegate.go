@@ -296,8 +296,11 @@ func (s *Server) mayHandOn(ctx context.Context, h *handover) error {
 
 // grantDepth is how many hand-overs the grant behind a plain token allows.
 func (s *Server) grantDepth(ctx context.Context, parent *delegation.Chain) (int, error) {
-	if !parent.Plain() {
+	switch {
+	case !parent.Plain():
 		return 0, nil // a chain carries its own
+	case parent.GrantID() == parent.Principal():
+		return delegation.DefaultMaxDepth, nil // a client's own: there is no grant of anybody
 	}
 	// Of the grant only the depth counts here, as it was at most a second ago;
 	// whether it was revoked is known from step 15.
@@ -305,7 +308,6 @@ func (s *Server) grantDepth(ctx context.Context, parent *delegation.Chain) (int,
 		return s.cfg.Store.Grant(ctx, parent.GrantID())
 	})
 	if errors.Is(err, ErrNotFound) {
-		// Client credentials: there is no grant of anybody (prepareCredentials).
 		return delegation.DefaultMaxDepth, nil
 	}
 	return grant.MaxDepth, err

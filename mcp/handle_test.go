@@ -17,7 +17,7 @@ import (
 	"github.com/kavach-dev/kavach/mcp"
 )
 
-func newKey(t *testing.T) agent.PrivateKey {
+func newKey(t testing.TB) agent.PrivateKey {
 	t.Helper()
 	key, err := agent.GenerateKey()
 	if err != nil {

@@ -28,7 +28,7 @@ const issuer = "http://127.0.0.1:8420"
 // world is a server with everything behind it in memory: real tokens, and
 // stand-ins for the authorization server and the log.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	key delegation.ServerKey
 	url string
 
@@ -194,7 +194,7 @@ type reply struct {
 }
 
 // json is the answer as a value; for a stream, its last event.
-func (r reply) json(t *testing.T) jcs.Value {
+func (r reply) json(t testing.TB) jcs.Value {
 	t.Helper()
 	body := r.body
 	if strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream") {

@@ -47,7 +47,9 @@ func (r revoker) Revoke(ctx context.Context, caller *delegation.Chain, what mcp.
 
 const git = "https://git.example"
 
-func newDeployment(t *testing.T) *deployment {
+// newDeployment starts one; between, if given, comes between the decisions of
+// the authorization server and the log.
+func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committer) *deployment {
 	t.Helper()
 	ctx := context.Background()
 	must := func(err error) {
@@ -84,9 +86,13 @@ func newDeployment(t *testing.T) *deployment {
 		Store: d.store, Log: d.log, Pages: pages, Issuer: d.issuer, CookieSecrets: [][]byte{d.keys.Cookie()}, Logger: quiet,
 	})
 	must(err)
+	var commit audit.Committer = d.log
+	for _, wrap := range between {
+		commit = wrap(commit)
+	}
 	server, err := authz.New(authz.Config{
 		Issuer: d.issuer, Store: d.store, Registry: d.registry, Keys: d.keys, Agents: d.agents, People: d.people,
-		Pages: pages, Commit: d.log, Refusals: d.log, Log: quiet,
+		Pages: pages, Commit: commit, Refusals: d.log, Log: quiet,
 	})
 	must(err)
 	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: d.keys.Cursor()})
