@@ -31,10 +31,11 @@ type Reporter struct {
 	// Agent reports. It has to have the scope ReportScope, and its entries are
 	// about its own id and what is below: ID/HOST:PORT. Required.
 	Agent *Agent
-	// Source yields the credential that the Transport acts with. An entry
-	// carries it, and a proof of its key over the request that was judged, to
-	// its own issuer: the server computes from them who acted, and drops them.
-	// Required.
+	// Source yields the credential that the Transport acts with. If it is bound
+	// and of the issuer that is reported to, an entry carries it, with a proof
+	// of its key over the request that was judged: the server computes from
+	// them who acted, and drops them. Of any other credential an entry names
+	// the link id alone. Required.
 	Source Source
 	// HTTP reaches the log and adds a token of the Agent's own, such as one for
 	// Reporting. Nil: a Transport without configuration does.
@@ -93,7 +94,6 @@ func (r *Reporter) entry(ctx context.Context, attempt Attempt) (map[string]any, 
 	entry := map[string]any{
 		"id": delegation.NewJTI(attempt.Time), "observed": attempt.Time.UnixMilli(), "action": ReportAction,
 		"resource": r.Agent.cfg.ID + "/" + attempt.Destination, "result": "allowed", "detail": detail,
-		"credential": string(held.Token),
 	}
 	if refusal := attempt.Refusal; refusal != nil {
 		entry["result"], entry["reason"] = "denied", string(refusal.Reason)
@@ -101,8 +101,18 @@ func (r *Reporter) entry(ctx context.Context, attempt Attempt) (map[string]any, 
 			detail["dimension"] = refusal.Dimension
 		}
 	}
-	if held.Key.IsZero() || attempt.URL == "" || attempt.Method == http.MethodConnect {
-		return entry, nil // nothing to prove it with, or no request to prove
+	grant, err := delegation.UnverifiedHeld(string(held.Token))
+	if err != nil {
+		return nil, failed("reading the token: %w", err)
+	}
+	links := grant.Links()
+	if held.Key.IsZero() || links[0].Issuer != r.Agent.cfg.Issuer {
+		entry["lid"] = links[len(links)-1].LID
+		return entry, nil
+	}
+	entry["credential"] = string(held.Token)
+	if attempt.URL == "" || attempt.Method == http.MethodConnect {
+		return entry, nil // no request to prove
 	}
 	proof, err := agent.SignProof(held.Key, agent.Proof{
 		Method: attempt.Method, URL: attempt.URL, Token: string(held.Token), IssuedAt: attempt.Time,

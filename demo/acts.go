@@ -26,7 +26,7 @@ func with(token func(*stage) client.Credential, method, path, body string) func(
 		if err != nil {
 			return Outcome{}, err
 		}
-		return ask(s.httpAs(token(s)), r)
+		return ask(s.asReviewer(token(s)), r)
 	}
 }
 
@@ -166,7 +166,7 @@ func fiveHops(ctx context.Context, s *stage) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	o, err := ask(s.httpAs(held), r)
+	o, err := ask(s.asReviewer(held), r)
 	o.Note = fmt.Sprintf("%d links, %d bytes", hops, len(held.Token))
 	return o, err
 }

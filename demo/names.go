@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/client"
 )
 
 const (
@@ -46,9 +47,6 @@ const (
 	Reporter = "git-host"
 )
 
-// WriteAudit is kavach's scope for reporting.
-const WriteAudit = "audit:write"
-
 // Agent is an agent of the story as its owner and its operator see it.
 type Agent struct {
 	// Manifest is what it declares; keys and times are added when it is made.
@@ -78,18 +76,18 @@ func Agents() []Agent {
 		{
 			Manifest: agent.Manifest{
 				Name: Reviewer, Version: "1.0.0", Purpose: "Reads a pull request and comments on it.",
-				Scopes:       []string{"kavach:verify", "kavach:audit", ReadRepository, ReadPull, WriteComment, WriteAudit},
+				Scopes:       []string{"kavach:verify", "kavach:audit", ReadRepository, ReadPull, WriteComment, client.ReportScope},
 				Capabilities: []string{agent.CapabilityRead, agent.CapabilityWrite}, MaxDepth: 0,
 			},
-			Granted: []string{"kavach:verify", "kavach:audit", WriteAudit},
+			Granted: []string{"kavach:verify", "kavach:audit", client.ReportScope},
 		},
 		{
 			Manifest: agent.Manifest{
 				Name: Reporter, Version: "1.0.0", Purpose: "Reports what the git host decided.",
-				Scopes:       []string{WriteAudit},
+				Scopes:       []string{client.ReportScope},
 				Capabilities: []string{agent.CapabilityWrite}, MaxDepth: 0,
 			},
-			Granted: []string{WriteAudit},
+			Granted: []string{client.ReportScope},
 		},
 	}
 }

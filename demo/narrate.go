@@ -121,7 +121,8 @@ func (n *Narrator) branch(b *Branch, names map[string]string, indent string) {
 		if r.Result != allowed {
 			color = yellow
 		}
-		what := strings.TrimSpace(r.Method + " " + named(strings.TrimPrefix(r.Resource, Resource+"/"), names))
+		what := strings.TrimPrefix(strings.TrimPrefix(r.Resource, Resource+"/"), r.By+"/")
+		what = strings.TrimSpace(r.Method + " " + named(what, names))
 		line := pad(fmt.Sprintf("%s  %4d  %s %s", indent, r.Seq, pad(r.Action, 11), what), trailWidth)
 		line += " " + n.paint(color, pad(result, 28)) + " " + r.Evidence
 		if r.Agent != "" && !slices.Contains(r.Path, r.Agent) {

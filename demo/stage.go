@@ -46,7 +46,7 @@ type stage struct {
 	// strays counts connections to anywhere but kavach and the git host.
 	strays atomic.Int64
 
-	reports  *http.Client // of the reviewer's runtime, for what it refused
+	reports  *http.Client // signs code-reviewer in for its reports
 	unsent   error        // a report of the runtime that did not get through
 	mcp      *assistant
 	whole    client.Credential // of the orchestrator, for the git host alone
@@ -107,13 +107,13 @@ func (s *stage) open(ctx context.Context) error {
 	if err := s.openGitHost(ctx); err != nil {
 		return err
 	}
-	s.reports = reportingClient(s.reviewer.client, s.cfg.Now)
+	s.reports = &http.Client{Timeout: 10 * time.Second, Transport: s.transport(s.reviewer.client.Stay(s.reviewer.client.Reporting()))}
 	s.mcp = &assistant{
 		url: s.issuer + "/mcp", transcript: s.cfg.Transcript,
-		http: s.httpAs(s.orchestrator.client.Stay(client.Ask{
+		http: &http.Client{Timeout: 10 * time.Second, Transport: s.transport(s.orchestrator.client.Stay(client.Ask{
 			Resources: []string{s.issuer + "/mcp", Resource},
 			Scopes:    []string{"kavach:delegate", ReadRepository, ReadPull, WriteComment},
-		})),
+		}))},
 	}
 	return nil
 }
@@ -174,21 +174,14 @@ func (s *stage) close() error {
 	return errors.Join(errs...)
 }
 
-// httpAs is what an agent's program uses: its token where it belongs, and
-// nothing leaves that the token does not allow.
-func (s *stage) httpAs(source client.Source) *http.Client {
-	return &http.Client{Timeout: 10 * time.Second, Transport: &client.Transport{
+// transport is the runtime of an agent: its token where it belongs, and nothing
+// leaves that the token does not allow.
+func (s *stage) transport(source client.Source) *client.Transport {
+	return &client.Transport{
 		Source:  source,
 		Resolve: map[string]string{Host + ":443": s.gitAddr},
 		RootCAs: s.authority.Pool(),
-		Report: func(ctx context.Context, a client.Attempt) error {
-			err := s.reportAttempt(ctx, a)
-			if err != nil {
-				s.unsent = err // it stays refused; the story fails
-			}
-			return err
-		},
-		Lookup: lookup,
+		Lookup:  lookup,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address != s.gitAddr && address != strings.TrimPrefix(s.issuer, "http://") {
 				s.strays.Add(1)
@@ -196,7 +189,22 @@ func (s *stage) httpAs(source client.Source) *http.Client {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
 		},
 		Now: s.cfg.Now,
-	}}
+	}
+}
+
+// asReviewer is what code-reviewer's program uses. Its runtime reports what it
+// refuses.
+func (s *stage) asReviewer(source client.Source) *http.Client {
+	reporter := &client.Reporter{Agent: s.reviewer.client, Source: source, HTTP: s.reports}
+	t := s.transport(source)
+	t.Report = func(ctx context.Context, a client.Attempt) error {
+		err := reporter.Report(ctx, a)
+		if err != nil {
+			s.unsent = err // it stays refused; the story fails
+		}
+		return err
+	}
+	return &http.Client{Timeout: 10 * time.Second, Transport: t}
 }
 
 // lookup is the name service of the story. The name git.internal was moved to

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kavach-dev/kavach/client"
 	"github.com/kavach-dev/kavach/delegation"
 )
 
@@ -29,7 +30,7 @@ func told() ([]Played, []Record) {
 			{Seq: 3, By: "server", Action: "token.issue", Result: "allowed"},
 			{Seq: 4, By: "host", Action: "rs.access", Resource: Resource + "/pull/848", Result: "denied", Reason: "constraint_violated"},
 			{Seq: 5, By: "host", Action: "rs.access", Resource: Resource + "/pull/847", Result: "allowed"},
-			{Seq: 6, By: "reviewer", Action: ActionConnect, Resource: "reviewer/example.com:443", Result: "denied", Reason: "constraint_violated"},
+			{Seq: 6, By: "reviewer", Action: client.ReportAction, Resource: "reviewer/example.com:443", Result: "denied", Reason: "constraint_violated"},
 			{Seq: 7, By: "server", Action: "delegate", Result: "denied", Reason: "revoked"},
 		}
 }
@@ -128,7 +129,7 @@ func TestTree(t *testing.T) {
 		Trail: []Record{
 			{Seq: 1, By: "server", Path: []string{orchestrator}, Agent: orchestrator, Action: "token.issue", Result: "allowed", Evidence: "server"},
 			{Seq: 2, By: "server", Path: []string{orchestrator, reviewer}, Agent: "host", Action: "delegate", Result: "denied", Reason: "revoked", Evidence: "server"},
-			{Seq: 3, By: reviewer, Action: ActionConnect, Method: "GET", Resource: reviewer + "/example.com:443", Result: "denied", Reason: "constraint_violated", Evidence: "asserted"},
+			{Seq: 3, By: reviewer, Action: client.ReportAction, Method: "GET", Resource: reviewer + "/example.com:443", Result: "denied", Reason: "constraint_violated", Evidence: "asserted"},
 			{Seq: 4, By: "host", Path: []string{orchestrator, reviewer, "helper"}, Agent: orchestrator, Action: "rs.access", Method: "GET", Resource: Resource + "/pull/847", Result: "allowed", Evidence: "proof"},
 			{Seq: 5, By: "server", Path: []string{orchestrator}, Action: "revoke", Resource: strings.Repeat("x", 43), Result: "allowed", Evidence: "server"},
 		},
@@ -145,7 +146,7 @@ The trail, as the log has it: who, on whose authority, did what
       helper
            4  rs.access   GET pull/847                         allowed                      proof
   code-reviewer
-       3  rs.connect  GET code-reviewer/example.com:443        denied constraint_violated   asserted
+       3  rs.connect  GET example.com:443                      denied constraint_violated   asserted
 
 The log proves it
   log      127.0.0.1:8420/audit/00000000
