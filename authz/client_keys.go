@@ -64,7 +64,7 @@ func ParseClientKeys(text []byte) ([]agent.PublicKey, error) {
 	for i, jwk := range list.Elements() {
 		key, err := agent.ParsePublicKeyExtra(jwk)
 		if err != nil {
-			return nil, fmt.Errorf("%w: keys[%d]: %w", ErrInvalid, i, err)
+			return nil, refusedAs(fmt.Sprintf("keys[%d]", i), err)
 		}
 		keys = append(keys, key)
 	}
