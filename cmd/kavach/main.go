@@ -73,7 +73,7 @@ func (w *world) run(args []string) int {
 				}
 			}
 		}()
-		kctx, err = parser.Parse(plainly(args))
+		kctx, err = parser.Parse(hyphenated(parser.Model.Node, plainly(args)))
 	}()
 	if exited >= 0 {
 		return exited // --help printed itself

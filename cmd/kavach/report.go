@@ -111,16 +111,14 @@ func (r *reporter) send(ctx context.Context, attempt client.Attempt) error {
 	return nil
 }
 
-// entry is what happened, with the credential and a proof of its key for the
-// server to look at and drop: it computes who acted, and believes nobody.
+// entry is what happened. Which token it was is told by the token itself and a
+// proof of its key, for the server to look at and drop: it computes who acted,
+// and believes nobody. They go to nobody but the issuer of the token, and a
+// bearer token not even there; then the token's id says it.
 func (r *reporter) entry(ctx context.Context, attempt client.Attempt) (map[string]any, error) {
-	held, err := r.source.Credential(ctx)
-	if err != nil {
-		return nil, err
-	}
 	entry := map[string]any{
 		"id": delegation.NewJTI(attempt.Time), "action": actionConnect, "result": audit.Allowed,
-		"resource": r.agent + "/" + attempt.Destination, "observed": attempt.Time.UnixMilli(), "credential": string(held.Token),
+		"resource": r.agent + "/" + attempt.Destination, "observed": attempt.Time.UnixMilli(),
 	}
 	detail := map[string]any{"method": attempt.Method}
 	if refusal := attempt.Refusal; refusal != nil {
@@ -130,7 +128,18 @@ func (r *reporter) entry(ctx context.Context, attempt client.Attempt) (map[strin
 		}
 	}
 	entry["detail"] = detail
-	if r.holder.IsZero() || attempt.URL == "" || attempt.Method == http.MethodConnect {
+	held, err := r.source.Credential(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.holder.IsZero() || issuerOf(held) != r.issuer {
+		if n := len(attempt.Links); n > 0 {
+			entry["lid"] = attempt.Links[n-1].LID
+		}
+		return entry, nil
+	}
+	entry["credential"] = string(held.Token)
+	if attempt.URL == "" || attempt.Method == http.MethodConnect {
 		return entry, nil
 	}
 	proof, err := agent.SignProof(r.holder, agent.Proof{
@@ -141,4 +150,13 @@ func (r *reporter) entry(ctx context.Context, attempt client.Attempt) (map[strin
 	}
 	entry["proof"], entry["method"], entry["url"] = proof, attempt.Method, attempt.URL
 	return entry, nil
+}
+
+// issuerOf is who a token says that it is of.
+func issuerOf(c client.Credential) string {
+	parts, err := delegation.Inspect(string(c.Token))
+	if err != nil {
+		return ""
+	}
+	return parts[0].UnverifiedClaims.Get("iss").Str()
 }
