@@ -137,6 +137,82 @@ func TestTransportResponseSize(t *testing.T) {
 	}
 }
 
+// HTTP/2 has no chunks to cut; the stream ends with an error all the same.
+func TestTransportSizeHTTP2(t *testing.T) {
+	seen := make(chan int, 2)
+	ca := newAuthority(t)
+	s := ca.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("the server speaks %s", r.Proto)
+		}
+		text, err := io.ReadAll(r.Body)
+		if err == nil && len(text) > testLimit {
+			t.Errorf("%d bytes came as a whole", len(text))
+		}
+		seen <- len(text)
+	}), "files.example")
+	r := &reports{}
+	tr := &client.Transport{
+		Source: held(t, sized), Report: r.report, RootCAs: ca.pool,
+		Resolve: map[string]string{"files.example": s.Listener.Addr().String()},
+	}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: tr}
+	answer, err := c.Post("https://files.example/", "text/plain", io.NopCloser(bytes.NewReader(make([]byte, testLimit))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	_, err = c.Post("https://files.example/", "text/plain", io.NopCloser(bytes.NewReader(make([]byte, testLimit+1))))
+	wantRefused(t, err, r, delegation.ConstraintViolated, delegation.DimensionSize)
+	if n := <-seen; n != testLimit {
+		t.Errorf("%d bytes of an allowed body", n)
+	}
+}
+
+// A connection that changed its protocol is measured each way.
+func TestTransportUpgrade(t *testing.T) {
+	total := make(chan int64, 1)
+	tr, r := filesAt(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		n, _ := io.Copy(conn, buffered)
+		total <- n
+	})
+	request, err := http.NewRequest(http.MethodGet, "http://files.example/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "echo")
+	answer, err := tr.RoundTrip(request)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(answer, err)
+	}
+	duplex := answer.Body.(io.ReadWriteCloser)
+	if _, err := duplex.Write(make([]byte, testLimit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(duplex, make([]byte, testLimit)); err != nil {
+		t.Fatal(err)
+	}
+	var refused *client.Refused
+	for range 2 {
+		if n, err := duplex.Write([]byte{1}); n != 0 || !asRefused(err, &refused) {
+			t.Errorf("%d more bytes, %v", n, err)
+		}
+	}
+	duplex.Close()
+	if n := <-total; n != testLimit || len(r.all()) != 1 {
+		t.Errorf("%d bytes left, %d reports", n, len(r.all()))
+	}
+}
+
 // A compressed answer is as large as what it becomes.
 func TestTransportCompressed(t *testing.T) {
 	tr, _ := filesAt(t, func(w http.ResponseWriter, r *http.Request) {

@@ -114,6 +114,7 @@ var (
 		netip.MustParsePrefix("198.18.0.0/15"), // RFC 2544
 		netip.MustParsePrefix("fc00::/7"),
 		netip.MustParsePrefix("fec0::/10"), // RFC 3879
+		prefixNAT64Local,                   // translates to whatever a network likes
 	}
 
 	// metadataServices hand out a machine's own credentials at addresses that

@@ -59,7 +59,7 @@ func TestAllowsAddress(t *testing.T) {
 		"203.0.113.7": public, "2001:db8::1": public, "64:ff9b::cb00:7107": public, "::ffff:203.0.113.7": public,
 		"172.15.255.255": public, "172.32.0.0": public, "100.63.255.255": public, "100.128.0.0": public, "9.255.255.255": public,
 		"10.0.0.0": private, "10.255.255.255": private, "172.16.0.0": private, "172.31.255.255": private, "192.168.0.1": private,
-		"100.64.0.0": private, "100.127.255.255": private, "fc00::": private, "fdff::1": private, "fec0::1": private,
+		"100.64.0.0": private, "100.127.255.255": private, "fc00::": private, "fdff::1": private, "fec0::1": private, "64:ff9b:1::cb00:7107": private, "64:ff9b:1:7f00:1::cb00:7107": private,
 		"::ffff:10.0.0.1": private, "64:ff9b::a00:1": private, "2002:c0a8:1::1": private, "2001:0:cb00:7107::f5ff:fffe": private,
 		"127.0.0.1": never, "127.255.255.255": never, "::1": never, "0.0.0.0": never, "0.255.0.1": never, "::": never,
 		"169.254.0.1": never, "fe80::1": never, "febf::1": never, "224.0.0.1": never, "239.255.255.255": never, "ff0e::1": never,
