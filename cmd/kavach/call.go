@@ -87,7 +87,7 @@ func (c *callCmd) Run(w *world) error {
 		return err
 	}
 	defer transport.CloseIdleConnections()
-	if transport.Report, err = c.report(w, c.reachFlags, credential, credential.Key); err != nil {
+	if transport.Report, err = c.report(w, c.reachFlags, credential); err != nil {
 		return err
 	}
 	resp, err := (&http.Client{Transport: transport, Timeout: c.Timeout}).Do(request)

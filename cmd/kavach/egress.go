@@ -25,7 +25,7 @@ func (c *egressCmd) Run(w *world) error {
 	if !loopbackListen(c.Listen) {
 		return usagef("who reaches it acts with the agent's authority: write it like 127.0.0.1:8423", "--listen %s is not on loopback", c.Listen)
 	}
-	source, key, err := c.source(w)
+	source, err := c.source(w)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (c *egressCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	if transport.Report, err = c.report(w, c.reachFlags, source, key); err != nil {
+	if transport.Report, err = c.report(w, c.reachFlags, source); err != nil {
 		return err
 	}
 	l, err := client.ListenLoopback(w.ctx, c.Listen)
@@ -51,12 +51,12 @@ func (c *egressCmd) Run(w *world) error {
 
 // source is the token file, read for every request: whoever renews the token
 // rewrites the file.
-func (c *egressCmd) source(w *world) (client.Source, agent.PrivateKey, error) {
+func (c *egressCmd) source(w *world) (client.Source, error) {
 	first, err := c.credential(w)
 	if err != nil || c.TokenFile == "-" {
-		return first, first.Key, err
+		return first, err
 	}
-	return &tokenFile{w: w, flags: c.heldFlags, key: first.Key, held: first}, first.Key, nil
+	return &tokenFile{w: w, flags: c.heldFlags, key: first.Key, held: first}, nil
 }
 
 // tokenFile is a credential whose token is in a file.

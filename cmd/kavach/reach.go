@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kavach-dev/kavach/client"
 )
@@ -20,6 +21,9 @@ type reachFlags struct {
 	Resolve []string `sep:"none" placeholder:"HOST[:PORT]=ADDRESS[:PORT]" help:"Where a name is, in place of asking the system; repeatable."`
 	CACert  string   `name:"cacert" placeholder:"FILE" help:"PEM certificates to trust beside the system's."`
 }
+
+// handshakeTimeout bounds what of a connection to a server a command waits for.
+const handshakeTimeout = 30 * time.Second
 
 // resolve puts --resolve into the form that a client.Transport takes.
 func (f reachFlags) resolve() (map[string]string, error) {
@@ -101,7 +105,7 @@ func (f reachFlags) issuerTransport(w *world) (http.RoundTripper, error) {
 			return dialer.DialContext(ctx, network, resolved(resolve, address))
 		},
 		ForceAttemptHTTP2:   true,
-		TLSHandshakeTimeout: agentTimeout, ResponseHeaderTimeout: agentTimeout,
+		TLSHandshakeTimeout: handshakeTimeout, ResponseHeaderTimeout: handshakeTimeout,
 	}, nil
 }
 

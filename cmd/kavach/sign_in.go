@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/client"
@@ -81,6 +80,3 @@ func (w *world) printCredential(c client.Credential, asked []string, asJSON bool
 	}
 	return nil
 }
-
-// agentTimeout bounds one request of a command to its server.
-const agentTimeout = 30 * time.Second
