@@ -80,6 +80,22 @@ func (s *server) newAgent(t *testing.T, name, scopes string, flags ...string) *a
 	return a
 }
 
+// newAgentWith is newAgent for an agent that made its key and manifest without
+// kavach, such as one with an ES256 key.
+func (s *server) newAgentWith(t *testing.T, key signingKey, name, scopes string, capabilities ...string) *agent {
+	t.Helper()
+	dir := t.TempDir()
+	for file, text := range map[string]string{name + ".key.json": encode(key.private()), name + ".manifest.jwt": key.manifest(name, scopes, capabilities...)} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := s.agent(t, dir, name)
+	s.enrol(t, a, "dev")
+	s.cli("", "agent", "grant", a.ID, "--scope", scopes)
+	return a
+}
+
 // enrol registers an agent for an owner.
 func (s *server) enrol(t *testing.T, a *agent, owner string) {
 	t.Helper()
@@ -234,4 +250,11 @@ func challenged(header http.Header) string {
 		}
 	}
 	return code
+}
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
 }

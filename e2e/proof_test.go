@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/big"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -190,6 +191,24 @@ func (k signingKey) card(agent, audience string, holder signingKey, changes ...c
 	return k.changed(map[string]any{"typ": "agent-key+jwt", "kid": agent}, map[string]any{
 		"iss": agent, "aud": audience, "jwk": holder.jwk(), "jti": rand.Text(), "iat": now, "exp": now + 300,
 	}, changes)
+}
+
+// manifest declares an agent whose first key this is.
+func (k signingKey) manifest(name, scopes string, capabilities ...string) string {
+	now := time.Now().Unix()
+	listed := strings.Fields(scopes)
+	slices.Sort(listed)
+	depth := 0
+	if slices.Contains(capabilities, "delegate") {
+		depth = 3
+	}
+	if capabilities == nil {
+		capabilities = []string{}
+	}
+	return k.sign(map[string]any{"typ": "agent-manifest+jwt", "kid": k.thumbprint()}, map[string]any{
+		"id": k.thumbprint(), "seq": 1, "name": name, "version": "1.0.0", "purpose": "End-to-end tests", "scopes": listed,
+		"capabilities": capabilities, "max_depth": depth, "jwk": k.jwk(), "iat": now, "exp": now + 3600,
+	})
 }
 
 // link appends a link to a chain as `kavach delegate` does, or as it never
