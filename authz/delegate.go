@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 )
@@ -92,7 +91,7 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 	if err := s.name(ctx, h); err != nil {
 		return fail(err)
 	}
-	standing, err := s.cfg.Registry.standingOf(ctx, h.parent, h.named()...)
+	standing, err := s.cfg.Registry.Standing(ctx, h.standsOn(s.cfg.Registry.chainQuery(h.parent)))
 	if err != nil {
 		return fail(err)
 	}
@@ -105,7 +104,7 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 	if err := s.mayHandOn(ctx, h); err != nil {
 		return fail(err)
 	}
-	if ask.GrantDepth, err = s.grantDepth(ctx, h.parent); err != nil {
+	if ask.GrantDepth, err = s.fromGrant(ctx, h.parent); err != nil {
 		return fail(err)
 	}
 	cat, err := s.cfg.Registry.Catalog(ctx, slices.Concat(ask.Scopes, ask.Audience)...)
@@ -137,139 +136,6 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 	return draft, issued, nil
 }
 
-// name finds out who will use the result ("Who acts", delegation.md §7): "the
-// agent proved by actor_token or a key card, else the one whose registered key
-// is in req_cnf, else the agent named in `delegate`, else the caller".
-func (s *Server) name(ctx context.Context, h *handover) error {
-	ask := &h.ask
-	if h.card != "" {
-		named, err := agent.UnverifiedCardAgent(h.card)
-		if err != nil {
-			return errCard
-		}
-		ask.Receiver = named
-	}
-	if ask.Receiver != "" || ask.Key.IsZero() || ask.KeyByProof {
-		return nil
-	}
-	a, err := s.agentOf(ctx, ask.Key.Thumbprint())
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	if err == nil && a.Key == ask.Key {
-		ask.Receiver = a.ID
-	}
-	return nil
-}
-
-// named are the agents that a request names by their ids.
-func (h *handover) named() []string {
-	if !agent.IsID(h.ask.Receiver) {
-		return nil
-	}
-	return []string{h.ask.Receiver}
-}
-
-// user holds whoever will use the result to what is known of it, and takes the
-// key from its card.
-func (s *Server) user(ctx context.Context, h *handover, standing Standing) error {
-	ask := &h.ask
-	if ask.Receiver == "" {
-		return s.callerUses(ctx, h)
-	}
-	a, err := s.receiver(ctx, h, standing)
-	if err != nil {
-		return err
-	}
-	if h.card != "" {
-		card, err := agent.VerifyCard(h.card, a.Key, agent.CardCheck{Agent: a.ID, Audience: s.cfg.Issuer, Now: s.cfg.Now()})
-		if err != nil || !ask.Key.IsZero() && ask.Key != card.Key {
-			return errCard
-		}
-		ask.Key, ask.ReceiverProved, ask.KeyByProof = card.Key, true, false
-		h.cardOnce = s.cfg.Registry.cfg.Store.Once(HashSecret("card "+a.ID+" "+card.JTI), card.Expires)
-	}
-	ask.Receiver = a.ID
-	// Any key that is not registered, and came without a card, is recorded as
-	// unproven.
-	ask.ReceiverProved = ask.ReceiverProved || !ask.Key.IsZero() && ask.Key == a.Key
-	h.limitDepth(a.Depth())
-	if a.ID == ask.Caller && !slices.Contains(h.parent.Path(), a.ID) {
-		// It names itself, to bring its key: then it is the caller who uses the
-		// result, and stands in the path once.
-		ask.Receiver = ""
-	}
-	return nil
-}
-
-// errCard is the answer to an actor_token that is not what it must be.
-var errCard = badRequest("invalid_request", "actor_token must be a key card of a registered agent for this issuer, unexpired, and of the same key as req_cnf")
-
-// receiver finds the agent that is named: active, and with the same person
-// behind it as behind the caller. Who it is not to be found for, does not
-// learn whether it exists.
-func (s *Server) receiver(ctx context.Context, h *handover, standing Standing) (Agent, error) {
-	unknown := badRequest("invalid_request", "you have no active agent of that id or name")
-	if s.cfg.Agents == nil {
-		return Agent{}, unknown
-	}
-	person := standing.Holder
-	var a Agent
-	var err error
-	if id := h.ask.Receiver; !agent.IsID(id) {
-		a, err = s.cfg.Agents.FindAgent(ctx, person.ID, id)
-	} else if err = ErrNotFound; slices.Contains(standing.Acting, id) {
-		a, err = s.agentOf(ctx, id)
-		a.Status = AgentActive // at this moment, whatever was read before
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Agent{}, err
-	}
-	// An agent that authenticated and names itself shows what it is.
-	own := err == nil && a.ID == h.ask.Caller
-	if err != nil || !a.Active(s.cfg.Now()) || !own && (person.ID == "" || a.Owner != person.ID) {
-		return Agent{}, unknown
-	}
-	return a, nil
-}
-
-// callerUses is for a result that nobody else is named for: an agent gets no
-// depth that its manifest does not declare, and only an agent, or who sent the
-// key to be bound, gets a root (delegation.md §3).
-func (s *Server) callerUses(ctx context.Context, h *handover) error {
-	id := h.ask.Caller
-	if id == "" {
-		id = h.parent.ClientID()
-	}
-	a, err := s.agentOf(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return nil // a client
-	}
-	if err != nil {
-		return err
-	}
-	h.ask.KeyByProof = false
-	h.limitDepth(a.Depth())
-	return nil
-}
-
-// agentOf is an agent by its id, as it was at most a second ago, or
-// ErrNotFound. What is issued to one that was suspended since is dead, as step 15
-// finds.
-func (s *Server) agentOf(ctx context.Context, id string) (Agent, error) {
-	if s.cfg.Agents == nil || !agent.IsID(id) {
-		return Agent{}, ErrNotFound
-	}
-	return s.agents.read(id, s.cfg.Now(), func() (Agent, error) { return s.cfg.Agents.FindAgent(ctx, "", id) })
-}
-
-// limitDepth: capabilities bind what the server issues (delegation.md §10).
-func (h *handover) limitDepth(depth int) {
-	if h.ask.MaxDepth == nil || *h.ask.MaxDepth > depth {
-		h.ask.MaxDepth = &depth
-	}
-}
-
 // mayHandOn: an agent whose manifest lacks the capability `delegate` gets
 // nothing handed on by this server (delegation.md §10). Narrowing for oneself
 // is no handing on.
@@ -294,23 +160,27 @@ func (s *Server) mayHandOn(ctx context.Context, h *handover) error {
 	return nil
 }
 
-// grantDepth is how many hand-overs the grant behind a plain token allows.
-func (s *Server) grantDepth(ctx context.Context, parent *delegation.Chain) (int, error) {
-	switch {
-	case !parent.Plain():
-		return 0, nil // a chain carries its own
-	case parent.GrantID() == parent.Principal():
+// fromGrant is how many hand-overs the grant behind a token allows (a chain
+// carries its own depth), and refuses at an hour at which the grant gives none:
+// "checked when a token is issued" (delegation.md §5). Of the grant it counts
+// what it was at most a second ago; whether it was revoked is known from step 15.
+func (s *Server) fromGrant(ctx context.Context, parent *delegation.Chain) (int, error) {
+	id := parent.GrantID()
+	if id == parent.Principal() {
 		return delegation.DefaultMaxDepth, nil // a client's own: there is no grant of anybody
 	}
-	// Of the grant only the depth counts here, as it was at most a second ago;
-	// whether it was revoked is known from step 15.
-	grant, err := s.grants.read(parent.GrantID(), s.cfg.Now(), func() (Grant, error) {
-		return s.cfg.Store.Grant(ctx, parent.GrantID())
-	})
+	now := s.cfg.Now()
+	grant, err := s.grants.read(id, now, func() (Grant, error) { return s.cfg.Store.Grant(ctx, id) })
 	if errors.Is(err, ErrNotFound) {
 		return delegation.DefaultMaxDepth, nil
 	}
-	return grant.MaxDepth, err
+	if err != nil {
+		return 0, err
+	}
+	if hours, err := ParseHours(grant.Hours); err != nil || !hours.Include(now) {
+		return 0, errHours
+	}
+	return grant.MaxDepth, nil
 }
 
 // target fills in the audience and leaves the scopes that the person holds now.

@@ -31,21 +31,17 @@ func (c Client) MayExchange() bool {
 	return c.Kind == KindStatic && !c.Public() && len(c.Scopes) > 0 && (c.May(GrantClientCredentials) || c.May(GrantExchange))
 }
 
-// exchange serves the grant of RFC 8693: it reads what is asked, finds out who
-// asks and whether the subject is theirs, and has derive decide. What is issued
+// exchange serves the grant of RFC 8693: it finds out who asks for what and whether the subject is theirs, and has derive decide. What is issued
 // is committed together with everything that may come once.
 func (s *Server) exchange(ctx context.Context, r *http.Request, f *flow) (map[string]any, error) {
+	// Who sends it comes first: a refusal to a client that authenticated is
+	// recorded as its own.
+	if err := s.sender(ctx, r, f); err != nil {
+		return nil, err
+	}
 	asked, refused := readExchange(r.PostForm)
 	if refused != nil {
-		// Who sends it is found out all the same: a refusal to a client that
-		// authenticated is recorded as its own.
-		if err := s.sender(ctx, r, f, ""); err != nil {
-			return nil, err
-		}
 		return nil, refused
-	}
-	if err := s.sender(ctx, r, f, asked.subject); err != nil {
-		return nil, err
 	}
 	h, err := s.subject(ctx, f, asked)
 	if err != nil {
@@ -91,7 +87,8 @@ func (s *Server) exchangeHandle(ctx context.Context, f *flow, h *handover, asked
 // sender finds out who sends an exchange. It may be nobody that a client is
 // known of: then it counts what key it proves ("the client that authenticated,
 // or who proves the subject's key").
-func (s *Server) sender(ctx context.Context, r *http.Request, f *flow, subject string) error {
+func (s *Server) sender(ctx context.Context, r *http.Request, f *flow) error {
+	subject := r.PostForm.Get("subject_token") // which ath may be of
 	if !identifies(r) {
 		var err error
 		f.proof, f.proofOnce, err = s.proof(r, subject)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
-	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/people"
@@ -272,101 +271,4 @@ func TestExchangeRefuses(t *testing.T) {
 	}
 	// After all that: a healthy one.
 	f.exchanged(mine(nil))
-}
-
-// A subject that has ended in whatever way is no subject, and the record says
-// in which.
-func TestExchangeOfWhatHasEnded(t *testing.T) {
-	f := newFlows(t)
-	ctx := t.Context()
-	orch := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
-	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read")
-	key := holder(t)
-	refused := func(name, reason string, r request) {
-		t.Helper()
-		before := f.recorded(reason)
-		f.wantError(f.do(r), http.StatusBadRequest, "invalid_request")
-		if n := f.recorded(reason) - before; n != 1 {
-			t.Errorf("%s: %d records of %s", name, n, reason)
-		}
-	}
-	whole := url.Values{"resource": {git}}
-
-	root := orch.signIn(key, whole)
-	f.clock.advance(5 * time.Minute)
-	refused("expired", "expired", orch.by(exchangeForm(root, nil), key))
-
-	root = orch.signIn(key, whole)
-	next := holder(t)
-	derived, err := delegation.Derive(root, key, next.Public(), delegation.Narrow{ClientID: rev.id, Scopes: []string{"repo:read"}}, f.clock.now())
-	must(t, err)
-	parent := f.chain(root)
-	_, err = f.registry.Revoke(ctx, parent, authz.RevokeTarget{Chain: derived.Chain})
-	must(t, err)
-	refused("a revoked link", "revoked", rev.by(exchangeForm(derived.Chain, nil), next))
-	f.exchanged(orch.by(exchangeForm(root, nil), key)) // its parent lives
-
-	// What came from a revoked token, also when it is exchanged once more.
-	_, sub := f.exchanged(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, next.Public())}}), key))
-	a, _ := f.exchanged(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, next.Public())}}), key))
-	_, err = f.registry.Revoke(ctx, parent, authz.RevokeTarget{TokenID: parent.LID()})
-	must(t, err)
-	refused("from a revoked token", "revoked", rev.by(exchangeForm(a.str("access_token"), nil), next))
-	if dead, err := f.registry.Revoked(ctx, sub); err != nil || !dead {
-		t.Errorf("dead %v, %v", dead, err)
-	}
-
-	// Suspended: the agent that would get it, then the agent whose it is. Its
-	// holder could still prove the key.
-	root = orch.signIn(key, whole)
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, rev.id)
-	f.wantError(f.do(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, next.Public())}}), key)), http.StatusBadRequest, "invalid_request")
-	f.wantError(f.do(orch.by(exchangeForm(root, url.Values{"actor_token": {rev.card(next.Public())}, "actor_token_type": {authz.TokenTypeAgentKey}}), key)), http.StatusBadRequest, "invalid_request")
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, orch.id)
-	r := request{form: exchangeForm(root, nil), proof: f.dpop(key, root)}
-	refused("suspended", "revoked", r)
-}
-
-// Without its record nothing leaves, and what may come once was not spent.
-func TestExchangeWithoutTheLog(t *testing.T) {
-	f := newFlows(t)
-	orch := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
-	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read")
-	key := holder(t)
-	root := orch.signIn(key, url.Values{"resource": {git}})
-	made := f.handle(root, delegation.Ask{Receiver: rev.id, Scopes: []string{"repo:read"}})
-	for name, r := range map[string]request{
-		"a token":  orch.by(exchangeForm(root, nil), key),
-		"a handle": rev.by(handleForm(made.Token, nil), holder(t)),
-	} {
-		f.log.fail(audit.ErrUnavailable)
-		a := f.do(r)
-		if a.status != http.StatusServiceUnavailable || a.str("error") != "temporarily_unavailable" || a.header.Get("Retry-After") == "" || a.str("access_token") != "" {
-			t.Errorf("%s: %v", name, a)
-		}
-		f.log.fail(nil)
-		f.exchanged(r)
-	}
-}
-
-// An agent that declares no delegation narrows for itself and hands on nothing.
-func TestExchangeWithoutTheCapability(t *testing.T) {
-	f := newFlows(t)
-	reader := f.program(f.alice, "reader", []string{"repo:read"}, "read")
-	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read")
-	key := holder(t)
-	token := reader.signIn(key, url.Values{"resource": {git}})
-	_, c := f.exchanged(reader.by(exchangeForm(token, url.Values{"requested_expires_in": {"30"}}), key))
-	if c.JKT() != key.Public().Thumbprint() || c.DepthLeft(3) != 0 {
-		t.Errorf("depth %d", c.DepthLeft(3))
-	}
-	for name, change := range map[string]url.Values{
-		"another agent": {"agent": {rev.id}, "req_cnf": {cnf(t, holder(t).Public())}},
-		"another key":   {"req_cnf": {cnf(t, holder(t).Public())}},
-		"a handle":      {"agent": {rev.id}},
-	} {
-		if a := f.do(reader.by(exchangeForm(token, change), key)); a.status != http.StatusBadRequest || a.str("error") != "access_denied" {
-			t.Errorf("%s: %v", name, a)
-		}
-	}
 }

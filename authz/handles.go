@@ -89,7 +89,7 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 		row.Expires = end // it could not be redeemed after that
 	}
 	if row.Sealed, err = sealHandle(text, sealed{
-		Parent: credential, Via: h.via, Receiver: h.ask.Receiver, Scopes: h.ask.Scopes, Audience: h.ask.Audience,
+		Parent: credential, Receiver: h.ask.Receiver, Scopes: h.ask.Scopes, Audience: h.ask.Audience,
 		TTL: h.ask.TTL, Details: detailsText(h.ask.Tools, h.ask.Limits), Depth: h.ask.MaxDepth,
 	}); err != nil {
 		return madeHandle{}, err
@@ -104,7 +104,6 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 // sealed is what a handle stands for. It is written under the handle alone.
 type sealed struct {
 	Parent   string          `json:"parent"`
-	Via      string          `json:"via"`
 	Receiver string          `json:"receiver"`
 	Scopes   []string        `json:"scopes"`
 	Audience []string        `json:"audience"`

@@ -20,12 +20,17 @@ func (g *Registry) Standing(ctx context.Context, q StandingQuery) (Standing, err
 }
 
 // standingOf is Standing for everything a verified chain names: step 15 of
-// delegation §6. named are agents that the request names besides.
-func (g *Registry) standingOf(ctx context.Context, c *delegation.Chain, named ...string) (Standing, error) {
+// delegation §6.
+func (g *Registry) standingOf(ctx context.Context, c *delegation.Chain) (Standing, error) {
+	return g.Standing(ctx, g.chainQuery(c))
+}
+
+// chainQuery names everything that a verified chain stands on.
+func (g *Registry) chainQuery(c *delegation.Chain) StandingQuery {
 	r := c.Revocable()
 	q := StandingQuery{
 		Principal: c.Principal(), Grants: []string{r.Grant},
-		Links: r.LIDs, Keys: r.Keys, Ancestors: r.Ancestry, Named: named, Now: g.now(),
+		Links: r.LIDs, Keys: r.Keys, Ancestors: r.Ancestry, Now: g.now(),
 	}
 	for _, p := range c.Parties() {
 		switch {
@@ -38,7 +43,7 @@ func (g *Registry) standingOf(ctx context.Context, c *delegation.Chain, named ..
 			q.Labels = append(q.Labels, p.ID)
 		}
 	}
-	return g.Standing(ctx, q)
+	return q
 }
 
 // Revoked is step 15 of delegation §6: whether the grant, any link, key, party

@@ -75,7 +75,7 @@ func (s *Server) prepareAgent(ctx context.Context, r *http.Request, f *flow) err
 	case !grant.Live(f.now):
 		return errGrant("the grant of this agent has ended")
 	case !hours.Include(f.now):
-		return reasoned{errDenied("the grant of this agent gives no tokens at this hour"), "outside_hours"}
+		return errHours
 	}
 	asked, refused := askedDepth(r.PostForm.Get("del_max_depth"))
 	if refused != nil {
@@ -106,6 +106,9 @@ func (s *Server) prepareAgent(ctx context.Context, r *http.Request, f *flow) err
 	}
 	return nil
 }
+
+// errHours is the answer at an hour at which a standing grant gives nothing.
+var errHours = reasoned{errDenied("the grant of this agent gives no tokens at this hour"), "outside_hours"}
 
 // agentAsk works out what an agent gets of what it asks for. It is never an
 // error to ask for more than it may have: the answer's scope says what it got.
