@@ -61,6 +61,7 @@ func TestHTU(t *testing.T) {
 		{"https://git.internal/%2561", "https://git.internal/%61", false},
 		{"http://git.internal/a", "https://git.internal/a", false},
 		{"https://git.internal:80/a", "https://git.internal/a", false},
+		{"http://git.internal:443/a", "http://git.internal/a", false},
 		{"https://git.internal:8443/a", "https://git.internal/a", false},
 		{"https://git.internal./a", "https://git.internal/a", false},
 		{"https://git.internal.evil/a", "https://git.internal/a", false},

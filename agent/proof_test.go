@@ -273,6 +273,7 @@ func TestVerifyProofClaims(t *testing.T) {
 		{"htu null", set("htu", nil), false},
 		{"ath null", set("ath", nil), false},
 		{"ath empty", set("ath", ""), false},
+		{"ath of no token", set("ath", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"), false},
 		{"a nonce", set("nonce", "n"), true},
 		{"nonce null", set("nonce", nil), false},
 		{"nonce empty", set("nonce", ""), false},

@@ -202,9 +202,9 @@ func Require(cfg Config) func(http.Handler) http.Handler {
 // Allows is step 16 and, at the first request it allows, step 17: the proof is
 // used up. Should a handler forget to ask, the proof is used up when an answer
 // below status 400 begins, and one that was used before gets 401 in its place;
-// a side effect would have happened by then. Need and NeedOf are not used, and
-// the duty of audit_required is the handler's. Without Config.DPoPForWrites a
-// chain passes with GET, HEAD and OPTIONS only.
+// a side effect would have happened by then. Of Need and NeedOf only ReadOnly
+// counts, and the duty of audit_required is the handler's. Without
+// Config.DPoPForWrites a chain passes with GET, HEAD and OPTIONS only.
 func Authenticate(cfg Config) func(http.Handler) http.Handler {
 	return newGuard(cfg, true)
 }

@@ -137,11 +137,9 @@ func (v *visit) sideEffect(r *http.Request) error {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return nil
 	}
-	if !v.guard.stopAfterAuthentication {
-		// A need that cannot be computed is not known to be harmless.
-		if need, err := v.needs(r); err == nil && need.ReadOnly {
-			return nil
-		}
+	// A need that cannot be computed is not known to be harmless.
+	if need, err := v.needs(r); err == nil && need.ReadOnly {
+		return nil
 	}
 	return bindingFailed("a DPoP proof is not enough for a side effect here")
 }

@@ -34,6 +34,13 @@ func TestUsedProofsAreBounded(t *testing.T) {
 	if len(u.seen)+len(u.live)+len(u.due)+u.total != 0 {
 		t.Errorf("left over: %d proofs, %d keys, %d seconds, %d", len(u.seen), len(u.live), len(u.due), u.total)
 	}
+	// A proof is remembered through the second in which it ends.
+	if fresh, err := u.once(ctx, "jkt", "key", now.Add(6000*time.Second), now.Add(6001*time.Second)); !fresh || err != nil {
+		t.Fatal(fresh, err)
+	}
+	if fresh, err := u.once(ctx, "jkt", "key", now.Add(6001*time.Second), now.Add(6001*time.Second)); fresh || err != nil {
+		t.Error("forgotten too early")
+	}
 	// Together they are bounded too.
 	u.total = maxProofs
 	if _, err := u.once(ctx, "jkt", "one more", now, now); !errors.Is(err, errFull) {

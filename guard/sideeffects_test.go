@@ -315,6 +315,10 @@ func TestAuthenticateUsesProofUp(t *testing.T) {
 	if got := do(closed, leaf.send(leaf.proof())); got.status != 200 {
 		t.Errorf("a read with a chain: %+v", got)
 	}
+	cfg.Need.ReadOnly = true
+	if got := do(guard.Authenticate(cfg)(ok), leaf.post(leaf.proof(post))); got.status != 200 {
+		t.Errorf("a search with a chain: %+v", got)
+	}
 }
 
 func TestSecretsDoNotPrint(t *testing.T) {
