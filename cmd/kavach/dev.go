@@ -58,9 +58,12 @@ func (m *Main) openDev(ctx context.Context) error {
 		return nil
 	}
 	err = stage.grant(ctx, candidates)
-	if errors.Is(err, errScopeTaken) {
+	if errors.Is(err, errScopeTaken) || errors.Is(err, authz.ErrInvalid) {
+		// What is kept from before is in the way: it was made by hand, or by an
+		// older kavach, and is not thrown away.
 		m.Config.GitHost = ""
-		m.world.note("hint: %v: `kavach demo` plays the case study on data of its own", err)
+		m.world.note("the git host of the case study is not started: %v", err)
+		m.world.note("hint: delete %s to start over; `kavach demo` has data of its own", m.Config.Data)
 		return nil
 	}
 	return err

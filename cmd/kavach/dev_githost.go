@@ -26,7 +26,7 @@ type devGitHost struct {
 const (
 	gitCAFile    = "git-ca.pem"
 	gitSpillDir  = "git-reports"
-	gitDrainTime = 5 * time.Second
+	gitDrainTime = 2 * time.Second
 )
 
 // openGitHost binds the git host's listener and writes the certificate to
