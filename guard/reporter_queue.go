@@ -136,6 +136,9 @@ func (r *Reporter) expire(now time.Time, all bool) {
 		r.refused = append(r.refused, r.counted(ActionDropped, resultFailed, "server_error", d))
 		r.dropped = window{}
 	}
+	if len(r.refused) > 0 {
+		r.poke()
+	}
 }
 
 // counted is the entry of a count.

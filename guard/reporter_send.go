@@ -19,6 +19,8 @@ import (
 const (
 	firstPause = 250 * time.Millisecond
 	longPause  = 30 * time.Second
+	// lastTries is how often Close tries before what is left stays on the disk.
+	lastTries = 3
 	// postTimeout bounds one attempt.
 	postTimeout = 15 * time.Second
 )
@@ -67,14 +69,21 @@ func (r *Reporter) run() {
 	}
 }
 
-// finish delivers what it can and keeps the rest.
+// finish delivers what it can and keeps the rest: where there is a disk it gives
+// up early, where there is none it tries as long as it is let.
 func (r *Reporter) finish() {
 	r.mu.Lock()
 	r.expire(r.cfg.Now(), true)
 	r.mu.Unlock()
 	var err error
-	for more := true; more && err == nil; {
-		more, _, err = r.deliver()
+	for more, failed := true, 0; more && r.life.Err() == nil && (r.spill == nil || failed < lastTries); {
+		if more, _, err = r.deliver(); err != nil {
+			failed++
+			select {
+			case <-time.After(firstPause):
+			case <-r.life.Done():
+			}
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +119,7 @@ func (r *Reporter) finish() {
 func (r *Reporter) deliver() (more bool, after time.Duration, err error) {
 	b, err := r.take()
 	if err != nil || len(b.entries) == 0 && !b.spilled {
-		return false, 0, err
+		return err != nil, 0, err
 	}
 	for len(b.entries) > 0 {
 		outcome := r.post(r.life, b.entries)
