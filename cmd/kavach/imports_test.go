@@ -166,15 +166,17 @@ func TestImportsHeavy(t *testing.T) {
 	}
 }
 
-// TestImportsDelegation: a third party that imports delegation gets nothing it
-// did not ask for.
+// TestImportsDelegation: a third party that imports delegation, or guard or
+// client with it, gets nothing it did not ask for.
 func TestImportsDelegation(t *testing.T) {
-	for path, p := range listPackages(t, "./delegation") {
-		if p.Standard || p.Module == nil || p.Module.Path == modulePath {
-			continue
-		}
-		if p.Module.Path != "github.com/go-jose/go-jose/v4" {
-			t.Errorf("importing delegation brings %s", path)
+	for _, folder := range []string{"delegation", "guard", "client"} {
+		for path, p := range listPackages(t, "./"+folder) {
+			if p.Standard || p.Module == nil || p.Module.Path == modulePath {
+				continue
+			}
+			if p.Module.Path != "github.com/go-jose/go-jose/v4" {
+				t.Errorf("importing %s brings %s", folder, path)
+			}
 		}
 	}
 }
