@@ -61,7 +61,8 @@ type agent struct {
 	KeyFile, Manifest string
 }
 
-// devAgent is one that `serve --dev` made: orchestrator or code-reviewer.
+// devAgent is one that `serve --dev` made: orchestrator or code-reviewer. They
+// are granted something only where the git host is made, too: --git-host.
 func (s *server) devAgent(t *testing.T, name string) *agent {
 	t.Helper()
 	return s.agent(t, filepath.Join(s.Data, "agents"), name)
