@@ -162,9 +162,12 @@ func (s *stage) openGitHost(ctx context.Context) error {
 	return nil
 }
 
+// closeTimeout bounds how long the last reports may take.
+const closeTimeout = 30 * time.Second
+
 // close ends the git host, delivers what is left to report, and stops kavach.
 func (s *stage) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var errs []error
 	for len(s.closers) > 0 {

@@ -60,8 +60,9 @@ type Act struct {
 const (
 	readLife    = 180 * time.Second
 	commentLife = 60 * time.Second
-	// shortLife is that of the token that is watched expiring.
-	shortLife = 2 * time.Second
+	// shortLife is that of the token that is watched expiring: times are whole
+	// seconds, so between two and three are left of it.
+	shortLife = 3 * time.Second
 	// commentSize is the max_file_size of the token that writes, in bytes.
 	commentSize = 2000
 	// hops is how many links are derived while the server is stopped.
@@ -148,8 +149,8 @@ func Story() []Act {
 			{"start", "kavach starts again; what the git host has to report was waiting", Want{Where: Offline}, startKavach},
 		}},
 		{"Time passes", []Step{
-			{"short", "a token of 2 s, made for this step so that nobody waits a minute: it works", permitted(http.StatusOK, pull), shortLived},
-			{"expired", "two seconds later it does not", noToken(delegation.Expired), expired},
+			{"short", "a token of 3 s, made for this step so that nobody waits a minute: it works", permitted(http.StatusOK, pull), shortLived},
+			{"expired", "three seconds later it does not", noToken(delegation.Expired), expired},
 		}},
 	}
 }

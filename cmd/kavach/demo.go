@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
@@ -53,6 +55,9 @@ func (c *demoCmd) Run(w *world) error {
 		c.change(&cfg)
 	}
 	result, err := demo.Run(w.ctx, cfg)
+	if w.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil && !errors.Is(err, demo.ErrOtherwise) {
 		return fmt.Errorf("playing the story: %w", err)
 	}
@@ -74,6 +79,13 @@ func (w *world) onTerminal() bool {
 	f, ok := w.stdout.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
+
+// demoTries and demoPause bound the wait for the port that kavach served on
+// before it was stopped.
+const (
+	demoTries = 50
+	demoPause = 100 * time.Millisecond
+)
 
 // demoServer is a whole `kavach serve` with a folder of its own. It implements
 // demo.Kavach.
@@ -104,7 +116,13 @@ func (d *demoServer) Start(ctx context.Context) error {
 	quiet := *d.w
 	quiet.stderr = io.Discard // the story says what there is to say
 	m := &Main{Config: c, world: &quiet, Log: d.log}
-	if err := m.Open(ctx); err != nil {
+	err := m.Open(ctx)
+	for tries := 0; tries < demoTries && d.listen != "" && errors.Is(err, syscall.EADDRINUSE); tries++ {
+		// Somebody's outgoing connection has the port for a moment.
+		time.Sleep(demoPause)
+		err = m.Open(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, m.Close())
 	}
 	d.main, d.listen = m, m.Public.String()

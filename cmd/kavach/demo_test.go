@@ -5,10 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/demo"
@@ -178,4 +183,49 @@ func stringsOf(t *testing.T, stream []byte) map[string]bool {
 		collect(v)
 	}
 	return all
+}
+
+// TestDemoServer: it serves at the same address again, also when somebody had
+// the port in between, and answers nothing while it is stopped.
+func TestDemoServer(t *testing.T) {
+	d := &demoServer{
+		w:      &world{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: now},
+		folder: filepath.Join(t.TempDir(), "data"), log: slog.New(slog.DiscardHandler),
+	}
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	issuer := d.Issuer()
+	records, err := d.Records(t.Context())
+	if err != nil || len(records) == 0 {
+		t.Errorf("%d records, %v", len(records), err)
+	}
+	for range 2 {
+		if err := d.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, readErr := d.Records(t.Context())
+	_, verifyErr := d.VerifyLog(t.Context())
+	if !errors.Is(readErr, errStopped) || !errors.Is(verifyErr, errStopped) || !errors.Is(d.Prepare(t.Context(), nil), errStopped) {
+		t.Errorf("stopped it answers %v, %v", readErr, verifyErr)
+	}
+	taken, err := net.Listen("tcp", strings.TrimPrefix(issuer, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(2*demoPause, func() { taken.Close() })
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Stop()
+	if d.Issuer() != issuer {
+		t.Errorf("it serves at %s, not %s", d.Issuer(), issuer)
+	}
+	if again, err := d.Records(t.Context()); err != nil || len(again) < len(records) {
+		t.Errorf("%d records, %v", len(again), err)
+	}
+	if v, err := d.VerifyLog(t.Context()); err != nil || !v.OK {
+		t.Errorf("the log: %+v, %v", v, err)
+	}
 }
