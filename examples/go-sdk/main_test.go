@@ -3,13 +3,19 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/examples/kavachtest"
 )
 
@@ -94,6 +100,60 @@ func TestDelegated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAgent: an agent signs in with its own key and hands a helper one page,
+// offline. Every request of the helper's client carries a proof of its key.
+func TestAgent(t *testing.T) {
+	kavach, address := start(t)
+	folder := t.TempDir()
+	kavach.Agent(t, folder, "writer", "wiki:read wiki:write", "--capability", "delegate")
+	writer, err := client.New(client.Config{Issuer: kavach.Issuer, Key: readKey(t, filepath.Join(folder, "writer.key.json"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := writer.Token(t.Context(), client.Ask{Scopes: []string{"wiki:read", "wiki:write"}, Resources: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := agent.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := held.Derive(key.Public(), "helper", delegation.Narrow{
+		Scopes: []string{"wiki:read", "wiki:write"}, Limits: delegation.Limits{Resources: []string{"page/plans"}},
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper, err := client.Hold(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		who   client.Source
+		calls [][3]string
+	}{
+		{helper, [][3]string{{"write_page", "plans", "written by " + writer.ID()}, {"read_page", "home", "Forbidden"}}},
+		{held, [][3]string{{"read_page", "home", "Welcome."}, {"read_page", "plans", "Changed."}}},
+	} {
+		transport := &client.Transport{Source: test.who}
+		session := connect(t, &mcp.StreamableClientTransport{Endpoint: address, HTTPClient: &http.Client{Transport: transport}})
+		check(t, session, test.calls)
+	}
+}
+
+func readKey(t *testing.T, file string) agent.PrivateKey {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := agent.ParsePrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // bearer adds a token to every request.
