@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -198,8 +199,17 @@ func expired(ctx context.Context, s *stage) (Outcome, error) {
 	return s.send(ctx, http.MethodGet, PullID(thePull), "", presented{credential: s.short})
 }
 
-func stopKavach(_ context.Context, s *stage) (Outcome, error) {
-	return Outcome{}, s.cfg.Kavach.Stop()
+func stopKavach(ctx context.Context, s *stage) (Outcome, error) {
+	if err := s.cfg.Kavach.Stop(); err != nil {
+		return Outcome{}, err
+	}
+	// So that nobody has to believe it.
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(s.issuer, "http://"))
+	if err == nil {
+		c.Close()
+		return Outcome{}, errors.New("something still answers there")
+	}
+	return Outcome{Note: "nobody listens there"}, nil
 }
 
 func startKavach(ctx context.Context, s *stage) (Outcome, error) {

@@ -21,11 +21,11 @@ func stageOf() *stage {
 // steps and the trail that belongs to them.
 func told() ([]Played, []Record) {
 	return []Played{
-			{Step: "made", Want: Want{Where: Offline}},
-			{Step: "read", Want: permitted(http.StatusOK, "pull/847")},
-			{Step: "other", Want: notAllowed("pull/848")},
-			{Step: "away", Want: outside("example.com:443")},
-			{Step: "traded", Want: noExchange(delegation.Revoked)},
+			{Step: "made", OK: true, Want: Want{Where: Offline}},
+			{Step: "read", OK: true, Want: permitted(http.StatusOK, "pull/847")},
+			{Step: "other", OK: true, Want: notAllowed("pull/848")},
+			{Step: "away", OK: true, Want: outside("example.com:443")},
+			{Step: "traded", OK: true, Want: noExchange(delegation.Revoked)},
 		}, []Record{
 			{Seq: 3, By: "server", Action: "token.issue", Result: "allowed"},
 			{Seq: 4, By: "host", Action: "rs.access", Resource: Resource + "/pull/848", Result: "denied", Reason: "constraint_violated"},
@@ -73,6 +73,10 @@ func TestCheck(t *testing.T) {
 			extra.Seq = 8
 			return p, append(r, extra)
 		}, []string{"record 8 is a refusal that nobody was told of"}},
+		{"a step that came out otherwise", func(p []Played, r []Record) ([]Played, []Record) {
+			p[2].OK = false
+			return p, slices.Delete(r, 1, 2)
+		}, nil},
 		{"no log at all", func(p []Played, _ []Record) ([]Played, []Record) { return p, nil },
 			[]string{"read: ", "other: ", "away: ", "traded: "}},
 	} {
