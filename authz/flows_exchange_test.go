@@ -167,6 +167,22 @@ func TestExchangeByAStaticClient(t *testing.T) {
 	if c.JKT() != key.Public().Thumbprint() || c.Plain() {
 		t.Errorf("with req_cnf: plain %v, %s", c.Plain(), c.JKT())
 	}
+	// a person approved more than the client is registered to ask for.
+	web, webSecret := f.client(authz.NewClient{
+		RedirectURIs: []string{callback}, Scopes: []string{"repo:read"}, GrantTypes: []string{authz.GrantCode, authz.GrantExchange},
+	})
+	p := newProof()
+	form := f.redeem(web, f.code(f.signedIn("alice"), web, p, url.Values{"scope": {"repo:read kavach:verify"}, "resource": {git, f.issuer + "/mcp"}}), p, nil)
+	form.Del("client_id")
+	approved := f.token(form, web, webSecret).str("access_token")
+	if got := f.chain(approved).Scopes(); !slices.Equal(got, []string{"kavach:verify", "repo:read"}) {
+		t.Fatalf("approved %v", got)
+	}
+	f.wantError(f.do(request{form: exchangeForm(approved, url.Values{"scope": {"kavach:verify"}}), client: [2]string{web, webSecret}}), http.StatusBadRequest, "invalid_scope")
+	a, c = f.exchanged(request{form: exchangeForm(approved, nil), client: [2]string{web, webSecret}})
+	if a.str("scope") != "repo:read" || !slices.Equal(c.Path(), []string{f.alice.ID, web}) {
+		t.Errorf("of %v: %v", c.Path(), a.body)
+	}
 	f.clock.advance(9*time.Minute + 30*time.Second)
 	a, _ = f.exchanged(request{form: exchangeForm(own, nil), client: [2]string{id, secret}})
 	if a.body["expires_in"] != 30.0 {
