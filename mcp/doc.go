@@ -20,6 +20,10 @@
 // A client of 2026-07-28 (stateless, _meta in every request) and one of
 // 2025-11-25 back to 2024-11-05 (initialize first) are served side by side.
 //
+// Stdio is the other transport, for clients that start a program: it carries
+// messages to the endpoint of a running server as a client of it, and decides
+// nothing.
+//
 // Which member is read where:
 //
 //	POST /mcp   Authorization ─ guard ─ chain ┐
