@@ -84,6 +84,7 @@ func TestInvalidEntries(t *testing.T) {
 		"unknown action":    func(e *audit.Entry) { e.Action = "token.forge" },
 		"family alone":      func(e *audit.Entry) { e.Action = "rs." },
 		"reporter, upper":   func(e *audit.Entry) { e.Action = "rs.READ" },
+		"reporter, no word": func(e *audit.Entry) { e.Action = "rs.a..b" },
 		"no result":         func(e *audit.Entry) { e.Result = "" },
 		"unknown result":    func(e *audit.Entry) { e.Result = "maybe" },
 		"unknown evidence":  func(e *audit.Entry) { e.Evidence = "hearsay" },
