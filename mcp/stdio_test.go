@@ -284,3 +284,41 @@ func TestStdioEnds(t *testing.T) {
 		t.Errorf("the input breaks: %v", err)
 	}
 }
+
+func TestStdioSaysTheVersionThatWasAgreed(t *testing.T) {
+	heads := make(chan http.Header, 4)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		heads <- r.Header
+		body, _ := io.ReadAll(r.Body)
+		v, _ := jcs.Parse(body, jcs.Limits{})
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18"}}`, jcs.Canonical(v.Get("id")))
+	}))
+	defer server.Close()
+	in, feed := io.Pipe()
+	out, answers := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- mcp.Stdio(t.Context(), in, answers, mcp.StdioConfig{URL: server.URL, Client: http.DefaultClient})
+	}()
+	lines := bufio.NewScanner(out)
+	for _, c := range []struct{ message, version, method, name string }{
+		{`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`, "", "", ""},
+		{`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"verify"}}`, "2025-06-18", "", ""},
+		{`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{` + modernMeta + `,"name":"verify"}}`, "2026-07-28", "tools/call", "verify"},
+		{`{"jsonrpc":"2.0","id":4,"method":"resources/read","params":{` + modernMeta + `,"uri":"kavach://é"}}`, "2026-07-28", "resources/read", "=?base64?a2F2YWNoOi8vw6k=?="},
+	} {
+		fmt.Fprintln(feed, c.message)
+		h := <-heads
+		if h.Get("MCP-Protocol-Version") != c.version || h.Get("Mcp-Method") != c.method || h.Get("Mcp-Name") != c.name {
+			t.Errorf("%s: %v", c.message, h)
+		}
+		if !lines.Scan() {
+			t.Fatal("no answer")
+		}
+	}
+	feed.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
