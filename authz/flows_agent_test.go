@@ -235,3 +235,26 @@ func TestHours(t *testing.T) {
 		}
 	}
 }
+
+// A key that was revoked gets nothing bound to it; neither does a revoked agent.
+func TestARevokedKeyIsNotBound(t *testing.T) {
+	f := newFlows(t)
+	p := f.program(f.alice, "orchestrator", []string{"repo:read"}, "delegate")
+	key, other := holder(t), holder(t)
+	revoke := func(kind authz.RevocationKind, value string) {
+		t.Helper()
+		must(t, f.log.Commit(context.Background(), audit.Change{Effects: []audit.Effect{
+			f.store.Revoke(authz.Revocation{Kind: kind, Value: value, At: f.clock.now()}),
+		}}))
+	}
+	revoke(authz.RevokeKey, key.Public().Thumbprint())
+	f.wantError(p.ask(key, "scope", "repo:read"), http.StatusBadRequest, "invalid_grant")
+	if a := p.ask(other, "scope", "repo:read"); a.status != http.StatusOK {
+		t.Errorf("another key: %d %v", a.status, a.body)
+	}
+	revoke(authz.RevokeClient, p.id)
+	f.wantError(p.ask(other, "scope", "repo:read"), http.StatusBadRequest, "invalid_grant")
+	if r := f.lastRecord(audit.TokenRefuse); r["reason"] != "revoked" {
+		t.Errorf("recorded as %v", r)
+	}
+}
