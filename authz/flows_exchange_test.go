@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -167,6 +168,14 @@ func TestExchangeByAStaticClient(t *testing.T) {
 	if c.JKT() != key.Public().Thumbprint() || c.Plain() {
 		t.Errorf("with req_cnf: plain %v, %s", c.Plain(), c.JKT())
 	}
+	// What restricts it is said in the same words wherever it is said.
+	a, _ = f.exchanged(request{form: exchangeForm(own, url.Values{"authorization_details": {`[{"type":"kavach_limits","max_file_size":5}]`}}), client: [2]string{id, secret}})
+	granted, _ := a.body["authorization_details"].([]any)
+	seen, _ := f.introspect(id, secret, a.str("access_token"))["authorization_details"].([]any)
+	if len(granted) != 1 || len(seen) != 2 || fmt.Sprint(seen[1]) != fmt.Sprint(granted[0]) {
+		t.Errorf("granted %v, introspected %v", granted, seen)
+	}
+
 	// A-95: a person approved more than the client is registered to ask for.
 	web, webSecret := f.client(authz.NewClient{
 		RedirectURIs: []string{callback}, Scopes: []string{"repo:read"}, GrantTypes: []string{authz.GrantCode, authz.GrantExchange},

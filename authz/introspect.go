@@ -171,10 +171,7 @@ func describeChain(chain *delegation.Chain, scopes []string) introspection {
 	}
 	if chain.Restricts(delegation.DimensionTools) || !chain.Limits().IsZero() || !chain.Plain() {
 		// Who is told of the scopes alone would take them for all there is.
-		answer.Details = append(answer.Details, map[string]any{"type": "attenuating_agent_token", "tools": chain.Tools().Map()})
-		if limits := chain.Limits(); !limits.IsZero() {
-			answer.Details = append(answer.Details, limits.Map())
-		}
+		answer.Details = delegation.Details(chain.Tools(), chain.Limits())
 	}
 	return answer
 }

@@ -20,8 +20,8 @@ type clientAddCmd struct {
 	ID          string   `name:"id" placeholder:"ID" help:"Client id (a random one)."`
 	Method      string   `enum:"client_secret_basic,client_secret_post,private_key_jwt,none" default:"client_secret_basic" help:"How it authenticates: ${enum} (${default})."`
 	RedirectURI []string `name:"redirect-uri" sep:"none" placeholder:"URL" help:"Where codes may go; repeatable."`
-	Grant       []string `sep:"," placeholder:"TYPE" help:"authorization_code, refresh_token or client_credentials; repeatable (what redirect URIs and scopes suggest)."`
-	Scope       string   `placeholder:"SCOPES" help:"What client_credentials may give it, separated by spaces."`
+	Grant       []string `sep:"," placeholder:"TYPE" help:"authorization_code, refresh_token, client_credentials or urn:ietf:params:oauth:grant-type:token-exchange; repeatable (what redirect URIs and scopes suggest)."`
+	Scope       string   `placeholder:"SCOPES" help:"What client_credentials and token exchange may give it, separated by spaces."`
 	JWKSFile    string   `name:"jwks-file" placeholder:"FILE" help:"Its public keys, a JWK Set, for private_key_jwt."`
 	DPoP        bool     `name:"dpop" help:"Give it only tokens that are bound to a key by DPoP."`
 	placeFlags
