@@ -28,7 +28,7 @@ func CheckAddress(destination string, address netip.Addr) error {
 	for _, a := range embedded(address) {
 		if kind := neverAddress(a); kind != "" {
 			return refuse(ConstraintViolated, DimensionNetwork,
-				"host "+quoteShort(destination)+" is at the "+kind+" address "+address.String())
+				"host "+quoteShort(destination)+" is at the "+kind+" address "+address.Unmap().String())
 		}
 	}
 	return nil
@@ -58,7 +58,7 @@ func (c *Chain) AllowsAddress(destination string, address netip.Addr) error {
 	for i := range c.parts {
 		if l := c.parts[i].limits.AllowNetwork; l != nil && !slices.ContainsFunc(parseHosts(l), exactly) {
 			return refuse(ConstraintViolated, DimensionNetwork, "host "+quoteShort(destination)+
-				" is at the private address "+address.String()+", which only an exact entry reaches").at(i)
+				" is at the private address "+address.Unmap().String()+", which only an exact entry reaches").at(i)
 		}
 	}
 	return nil
