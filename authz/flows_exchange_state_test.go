@@ -162,3 +162,20 @@ func TestExchangeKeepsToGrantAndKey(t *testing.T) {
 		t.Errorf("%d records of another hour", n)
 	}
 }
+
+// §3b binds whom a token was issued to, also where only its key is proved.
+func TestExchangeOfARegisteredClientsToken(t *testing.T) {
+	f := newFlows(t)
+	for name, c := range map[string]struct {
+		client string
+		status int
+	}{"registered": {f.register(callback), http.StatusBadRequest}, "static": {f.public(), http.StatusOK}} {
+		key, p := holder(t), newProof()
+		code := f.code(f.signedIn("alice"), c.client, p, url.Values{"scope": {"repo:read"}, "resource": {git}})
+		token := f.do(request{form: f.redeem(c.client, code, p, nil), proof: f.dpop(key, "")}).str("access_token")
+		a := f.do(request{form: exchangeForm(token, nil), proof: f.dpop(key, token)})
+		if a.status != c.status || c.status != http.StatusOK && a.str("error") != "unauthorized_client" {
+			t.Errorf("%s: %v %v", name, a, a.body)
+		}
+	}
+}
