@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,41 +20,19 @@ import (
 	"github.com/kavach-dev/kavach/demo"
 )
 
-// thief is a registered agent with a key of its own that found a transcript.
+// thief is a registered agent with keys of its own that found a transcript.
 type thief struct {
+	party
 	issuer string
-	id     string
-	key    agent.PrivateKey // its identity
 	holder agent.PrivateKey // what it makes proofs with
 	http   *http.Client
 }
 
 func newThief(t *testing.T, server *demoServer, scene demo.Scene) *thief {
 	t.Helper()
-	th := &thief{issuer: scene.Issuer}
+	th := &thief{party: *newParty(t, server, scene, "thief", demo.ReadPull, "kavach:delegate"), issuer: scene.Issuer}
 	var err error
-	if th.key, err = agent.GenerateKey(); err != nil {
-		t.Fatal(err)
-	}
 	if th.holder, err = agent.GenerateKey(); err != nil {
-		t.Fatal(err)
-	}
-	th.id = th.key.Public().Thumbprint()
-	manifest, err := agent.SignManifest(agent.Manifest{
-		Name: "thief", Version: "1.0.0", Purpose: "Finds transcripts.", Scopes: []string{demo.ReadPull, "kavach:delegate"},
-		Capabilities: []string{agent.CapabilityDelegate}, MaxDepth: 3, IssuedAt: time.Now(), Expires: time.Now().Add(time.Hour),
-	}, th.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner, err := server.main.parts.people.UserNamed(t.Context(), "dev")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = server.main.parts.agents.Register(t.Context(), authz.Registration{
-		Manifest: manifest, Assertion: th.assertion(t), Owner: owner.ID, By: byOperator,
-	})
-	if err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
@@ -71,54 +52,85 @@ func newThief(t *testing.T, server *demoServer, scene demo.Scene) *thief {
 	return th
 }
 
-func (th *thief) assertion(t *testing.T) string {
-	t.Helper()
-	assertion, err := agent.SignAssertion(th.key, th.id, th.issuer, time.Now(), 30*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return assertion
-}
+const (
+	exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+)
 
-// try uses a text wherever a credential goes.
-func (th *thief) try(t *testing.T, text string) {
+// try uses a text wherever a credential goes, and says where it worked.
+func (th *thief) try(t *testing.T, text string) (worked []string) {
 	t.Helper()
+	check := func(what string, r *http.Request) {
+		if th.works(t, r, text) {
+			worked = append(worked, what)
+		}
+	}
 	for _, at := range []struct{ method, url, body string }{
 		{http.MethodGet, demo.Resource + "/" + demo.PullID(847), ""},
-		{http.MethodPost, th.issuer + "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"audit","arguments":{}}}`},
+		{http.MethodPost, th.issuer + "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"verify","arguments":{"token":"x","audience":"x"}}}`},
 		{http.MethodGet, th.issuer + "/api/v1/audit/entries", ""},
 	} {
-		for _, scheme := range []string{"Bearer", "DPoP"} {
+		for _, scheme := range []string{"Bearer", "DPoP", "DPoP without a proof", "Basic"} {
 			r := th.request(t, at.method, at.url, at.body)
+			name, _, _ := strings.Cut(scheme, " ")
 			// A header holds no line break; nobody could send one.
-			r.Header.Set("Authorization", scheme+" "+strings.Map(printable, text))
+			r.Header.Set("Authorization", name+" "+strings.Map(printable, text))
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Accept", "application/json, text/event-stream")
 			if scheme == "DPoP" {
 				th.prove(t, r, text)
 			}
-			th.refused(t, r, text)
+			check(scheme+" at "+r.URL.Path, r)
 		}
 	}
-	exchange := "urn:ietf:params:oauth:grant-type:token-exchange"
-	for _, form := range []url.Values{
-		{"grant_type": {exchange}, "subject_token": {text}, "subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "scope": {demo.ReadPull}},
-		{"grant_type": {exchange}, "subject_token": {text}, "subject_token_type": {"urn:kavach:token-type:handle"}},
-		{"grant_type": {"refresh_token"}, "refresh_token": {text}},
-		{"grant_type": {"authorization_code"}, "code": {text}, "code_verifier": {text}, "redirect_uri": {"http://127.0.0.1/"}},
+	for _, one := range []struct {
+		what string
+		form url.Values
+	}{
+		{"subject", url.Values{"grant_type": {exchangeGrant}, "subject_token": {text}, "subject_token_type": {authz.TokenTypeAccess}, "scope": {demo.ReadPull}}},
+		{"actor", url.Values{"grant_type": {exchangeGrant}, "subject_token": {text}, "subject_token_type": {authz.TokenTypeAccess},
+			"actor_token": {text}, "actor_token_type": {authz.TokenTypeAgentKey}}},
+		{"handle", url.Values{"grant_type": {exchangeGrant}, "subject_token": {text}, "subject_token_type": {authz.TokenTypeHandle}}},
+		{"refresh token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {text}}},
+		{"code", url.Values{"grant_type": {"authorization_code"}, "code": {text}, "code_verifier": {text}, "redirect_uri": {"http://127.0.0.1/"}}},
 	} {
+		form := maps.Clone(one.form)
 		form.Set("client_id", th.id)
-		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-		form.Set("client_assertion", th.assertion(t))
-		th.refused(t, th.form(t, form, ""), text)
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", th.party.assertion(t, th.issuer))
+		check(one.what, th.form(t, form, ""))
+		// As nobody: then the proof of a key says who it is.
+		check(one.what+" of nobody", th.form(t, one.form, ""))
 	}
 	// As somebody's assertion, or as a client and its secret.
-	th.refused(t, th.form(t, url.Values{
-		"grant_type": {"client_credentials"}, "client_assertion": {text},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
-	}, ""), text)
+	check("assertion", th.form(t, url.Values{"grant_type": {"client_credentials"}, "client_assertion": {text}, "client_assertion_type": {assertionType}}, ""))
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(text) + ":" + url.QueryEscape(text)))
-	th.refused(t, th.form(t, url.Values{"grant_type": {"client_credentials"}}, "Basic "+basic), text)
+	check("secret", th.form(t, url.Values{"grant_type": {"client_credentials"}}, "Basic "+basic))
+	secret := url.Values{"grant_type": {"client_credentials"}, "client_id": {text}, "client_secret": {text}}
+	check("secret in the body", th.form(t, secret, ""))
+	return worked
+}
+
+// plainToken is a bearer token for /mcp: the agent signs in without a proof.
+func (p *party) plainToken(t *testing.T, th *thief, scene demo.Scene) string {
+	t.Helper()
+	r := th.form(t, url.Values{
+		"grant_type": {"client_credentials"}, "client_assertion": {p.assertion(t, scene.Issuer)}, "client_assertion_type": {assertionType},
+		"scope": {"kavach:verify"}, "resource": {scene.Issuer + "/mcp"},
+	}, "")
+	r.Header.Del("DPoP")
+	resp, err := th.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Token == "" {
+		t.Fatalf("a plain token: %d %v", resp.StatusCode, err)
+	}
+	return got.Token
 }
 
 func printable(r rune) rune {
@@ -158,15 +170,17 @@ func (th *thief) prove(t *testing.T, r *http.Request, token string) {
 	r.Header.Set("DPoP", proof)
 }
 
-// refused sends it. What the server is too busy to decide proves nothing.
-func (th *thief) refused(t *testing.T, r *http.Request, text string) {
+// works sends it. What the server is too busy to decide proves nothing.
+func (th *thief) works(t *testing.T, r *http.Request, text string) bool {
 	t.Helper()
 	resp, err := th.http.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, _ = io.Copy(io.Discard, resp.Body) // the connection serves again
 	resp.Body.Close()
-	if resp.StatusCode < 400 || resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
 		t.Errorf("%s %s answers %d to %.60q", r.Method, r.URL.Path, resp.StatusCode, text)
 	}
+	return resp.StatusCode < 400
 }
