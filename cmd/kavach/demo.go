@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -47,16 +48,25 @@ func (c *demoCmd) Run(w *world) error {
 		defer f.Close()
 		cfg.Transcript = f
 	}
-	narrator := &demo.Narrator{Out: w.stdout, Color: w.onTerminal()}
+	// A reader that goes away (`kavach demo | head`) ends the story, not the
+	// process: the folder has to be deleted.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	ctx, unread := context.WithCancelCause(w.ctx)
+	defer unread(nil)
+	narrator := &demo.Narrator{Out: heardWriter{w.stdout, unread}, Color: w.onTerminal()}
 	if !c.JSON {
 		cfg.Opened, cfg.Played = narrator.Open, narrator.Played
 	}
 	if c.change != nil {
 		c.change(&cfg)
 	}
-	result, err := demo.Run(w.ctx, cfg)
+	result, err := demo.Run(ctx, cfg)
 	if w.ctx.Err() != nil {
 		return errors.New("interrupted")
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err != nil && !errors.Is(err, demo.ErrOtherwise) {
 		return fmt.Errorf("playing the story: %w", err)
@@ -74,9 +84,27 @@ func (c *demoCmd) Run(w *world) error {
 	return nil
 }
 
+// heardWriter tells when nobody reads any more.
+type heardWriter struct {
+	to     io.Writer
+	unread context.CancelCauseFunc
+}
+
+func (r heardWriter) Write(text []byte) (int, error) {
+	n, err := r.to.Write(text)
+	if err != nil {
+		r.unread(printingFailed(err))
+	}
+	return n, err
+}
+
 // onTerminal says whether a person reads stdout as it comes.
 func (w *world) onTerminal() bool {
-	f, ok := w.stdout.(*os.File)
+	out := w.stdout
+	if p, ok := out.(*printed); ok {
+		out = p.to
+	}
+	f, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

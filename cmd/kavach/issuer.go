@@ -15,7 +15,7 @@ import (
 // be in the one spelling that clients will compare byte for byte.
 func checkIssuer(issuer string) error {
 	bad := func(format string, args ...any) error {
-		return usage(fmt.Errorf("--issuer %q "+format, append([]any{issuer}, args...)...),
+		return usage(fmt.Errorf("--issuer %q "+format, append([]any{withoutUser(issuer)}, args...)...),
 			"write it like https://auth.example.com, or http://127.0.0.1:8420 for this machine alone")
 	}
 	u, err := url.Parse(issuer)

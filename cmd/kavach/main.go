@@ -32,7 +32,11 @@ func main() { os.Exit(mainExit()) }
 
 // mainExit runs the process's own command line and returns its exit status.
 func mainExit() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup means it to go on
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	// A second signal does not wait for what the first one began.
 	context.AfterFunc(ctx, stop)
@@ -84,7 +88,9 @@ func (w *world) run(args []string) int {
 	if err := refuseSecretArguments(args); err != nil {
 		return w.fail(err)
 	}
-	return w.fail(kctx.Run(w))
+	inside, out := *w, &printed{to: w.stdout}
+	inside.stdout = out
+	return w.fail(out.ended(kctx.Run(&inside)))
 }
 
 // exitPanic unwinds kong out of a parse that --help has already answered.

@@ -64,7 +64,7 @@ func checkMethod(method string) (string, error) {
 func checkHTTP(what, address string) error {
 	u, err := url.Parse(address)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		return usagef("write it like https://git.internal/repo/pull/847", "%s %q is not an http or https URL", what, address)
+		return usagef("write it like https://git.internal/repo/pull/847", "%s %q is not an http or https URL", what, withoutUser(address))
 	}
 	return nil
 }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+)
+
+// printed is standard output that remembers whether it took everything: what
+// was not printed was not done, whatever a command makes of one failed write.
+type printed struct {
+	to     io.Writer
+	failed atomic.Pointer[error]
+}
+
+func (p *printed) Write(text []byte) (int, error) {
+	n, err := p.to.Write(text)
+	if err != nil {
+		p.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// ended is how a command ended that printed to p. Its own error goes first,
+// unless it said all that there is to say in what did not arrive.
+func (p *printed) ended(err error) error {
+	failed := p.failed.Load()
+	var silent *silentError
+	if failed == nil || err != nil && !errors.As(err, &silent) {
+		return err
+	}
+	return printingFailed(*failed)
+}
+
+func printingFailed(err error) error { return fmt.Errorf("printing: %w", pathCause(err)) }
+
+// withoutUser is a URL fit for a message, which may end in a log: a password
+// before the @ does not come back.
+func withoutUser(address string) string {
+	scheme, rest, found := strings.Cut(address, "://")
+	at := strings.LastIndex(rest, "@")
+	if !found || at < 0 {
+		return address
+	}
+	return scheme + "://[redacted]" + rest[at:]
+}
