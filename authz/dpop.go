@@ -3,6 +3,7 @@ package authz
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
@@ -11,6 +12,16 @@ import (
 // tokenEndpoint is where tokens are issued, below the issuer: what the htu of
 // a proof at it must name.
 const tokenEndpoint = "/oauth/token"
+
+// Nonces makes and knows the nonces of DPoP proofs (RFC 9449 section 8), one
+// and the same for every process. What guard.NewNonces makes of [Keyring.Nonce]
+// is such, and serves the resources of this server as well.
+type Nonces interface {
+	// Nonce returns the nonce that the holder of a key should use now.
+	Nonce(jkt string, now time.Time) string
+	// Valid reports whether a nonce was made for the holder not long ago.
+	Valid(nonce, jkt string, now time.Time) bool
+}
 
 // errProof is the answer to a DPoP proof that does not hold (RFC 9449 section
 // 5: "invalid_dpop_proof").

@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/guard"
 )
 
 // proved is a token request with a proof by key.
@@ -183,8 +185,8 @@ func TestAClientCanBeHeldToDPoP(t *testing.T) {
 
 // nonces are for one key and a few minutes, whichever server made them.
 func TestNonces(t *testing.T) {
-	secret := []byte("a secret of all the replicas")
-	f := newFlows(t, func(c *authz.Config) { c.Nonces = authz.NewNonces(secret) })
+	replica := guard.NoncesConfig{Secret: bytes.Repeat([]byte{7}, 32), Period: time.Minute}
+	f := newFlows(t, func(c *authz.Config) { c.Nonces = guard.NewNonces(replica) })
 	p := f.program(f.alice, "orchestrator", []string{"repo:read"})
 	key := holder(t)
 	assertion := f.assertion(p.key, p.id, nil)
@@ -208,7 +210,7 @@ func TestNonces(t *testing.T) {
 	nonce := refused("none", send(assertion, "", key))
 	refused("one that nobody made", send(assertion, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", key))
 	refused("another key's", send(assertion, nonce, holder(t)))
-	refused("of another secret", send(assertion, authz.NewNonces([]byte("x")).Nonce(key.Public().Thumbprint(), f.clock.now()), key))
+	refused("of another secret", send(assertion, guard.NewNonces(guard.NoncesConfig{}).Nonce(key.Public().Thumbprint(), f.clock.now()), key))
 	a := send(assertion, nonce, key) // the assertion is still good
 	if a.status != http.StatusOK || a.header.Get("DPoP-Nonce") == "" {
 		t.Fatalf("with the nonce: %d %v %v", a.status, a.body, a.header)
@@ -218,7 +220,7 @@ func TestNonces(t *testing.T) {
 	if again.status != http.StatusOK || again.header.Get("DPoP-Nonce") == nonce {
 		t.Errorf("a minute later: %d %v", again.status, again.body)
 	}
-	if a := send(f.assertion(p.key, p.id, nil), authz.NewNonces(secret).Nonce(key.Public().Thumbprint(), f.clock.now()), key); a.status != http.StatusOK {
+	if a := send(f.assertion(p.key, p.id, nil), guard.NewNonces(replica).Nonce(key.Public().Thumbprint(), f.clock.now()), key); a.status != http.StatusOK {
 		t.Errorf("of a replica: %d %v", a.status, a.body)
 	}
 	f.clock.advance(5 * time.Minute)

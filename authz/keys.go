@@ -370,7 +370,8 @@ func (k *Keyring) Cookie() []byte { return k.derive(purposeCookie, "sessions", 3
 // Cursor returns the key that authenticates audit cursors: 32 bytes.
 func (k *Keyring) Cursor() []byte { return k.derive(purposeCursor, "audit", 32) }
 
-// Nonce returns the secret of [NewNonces]: 32 bytes, the same in every process.
+// Nonce returns the secret that [Nonces] are made with: 32 bytes, the same in
+// every process.
 func (k *Keyring) Nonce() []byte { return k.derive(purposeNonce, "dpop", 32) }
 
 // Derive returns n bytes for authenticating what the server hands out and

@@ -61,7 +61,7 @@ type Config struct {
 	// authentication, at most an hour. Zero: 5 min.
 	AgentTTL time.Duration
 	// Nonces makes and checks the nonces of DPoP proofs. Nil: none is asked for.
-	Nonces *Nonces
+	Nonces Nonces
 	// RefreshIdle is how long a refresh token lives unused. Zero: 30 d.
 	RefreshIdle time.Duration
 	// RefreshMax is how long a family lives. Zero: 90 d.

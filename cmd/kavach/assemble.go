@@ -69,11 +69,9 @@ func (m *Main) assemble(ctx context.Context) error {
 		return err
 	}
 	replays := authz.NewReplays(d.store, d.log)
-	var nonces *authz.Nonces
-	var asked guard.Nonces
+	var nonces guard.Nonces
 	if c.DPoPNonce {
-		nonces = authz.NewNonces(d.keys.Nonce())
-		asked = nonces
+		nonces = guard.NewNonces(guard.NoncesConfig{Secret: d.keys.Nonce()})
 	}
 	server, err := authz.New(authz.Config{
 		Issuer: m.Issuer, Store: d.store, Registry: d.registry, Keys: d.keys, Agents: agents, People: persons,
@@ -89,14 +87,14 @@ func (m *Main) assemble(ctx context.Context) error {
 		Issuer: m.Issuer, Version: buildVersion().Version, Verifier: d.registry.Verifier(), Revocations: d.registry,
 		Baseline: words(c.MCPScopes), Delegator: server, Revoker: revoker{d.registry}, Auditor: reader, Agents: agents,
 		Commit: d.log, Refusals: d.log, Source: func(r *http.Request) string { return clientAddress(r, trusted).String() },
-		Origins: c.AllowedOrigin, Replays: replays, Nonces: asked, Now: now, Log: m.Log,
+		Origins: c.AllowedOrigin, Replays: replays, Nonces: nonces, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return err
 	}
 	programs, err := api.New(api.Config{
 		Issuer: m.Issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: agents, People: d.registry,
-		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: asked,
+		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: nonces,
 		TrustedProxies: trusted, Now: now, Log: m.Log,
 	})
 	if err != nil {
