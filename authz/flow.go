@@ -27,6 +27,9 @@ type flow struct {
 	// is lost. Nil: the usual ones.
 	entry *audit.Entry
 	lost  *Error
+	// handle is the hash of the handle that was presented, if there is such a
+	// one: a refusal names it.
+	handle string
 	// code is the one being issued, or the one that was presented.
 	code Code
 	// refresh is the token that was presented, reuse says that its family has

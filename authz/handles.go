@@ -142,6 +142,7 @@ func (s *Server) redeem(ctx context.Context, f *flow, text string) (*handover, e
 	if err != nil {
 		return nil, err
 	}
+	f.handle = row.Hash
 	switch {
 	case !row.Used.IsZero():
 		return nil, reasoned{errHandle, string(delegation.Replayed)}

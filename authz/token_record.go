@@ -83,6 +83,9 @@ func (s *Server) tokenEntry(f *flow) audit.Entry {
 	if f.grantType != "" {
 		e.Detail["grant_type"] = f.grantType
 	}
+	if f.handle != "" {
+		e.Detail["handle"] = f.handle
+	}
 	return e
 }
 

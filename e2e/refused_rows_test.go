@@ -199,8 +199,8 @@ func forged(s *study) []refusal {
 func both(r []record) []record { return append(r, r...) }
 
 func exchanged(s *study) []refusal {
-	atKavach := func(action, agent, reason, path string) []record {
-		return []record{{By: "kavach", Action: action, Result: "denied", Reason: reason, Evidence: "server", Agent: agent, Path: path}}
+	atKavach := func(agent, reason, path string) []record {
+		return []record{{By: "kavach", Action: "delegate", Result: "denied", Reason: reason, Evidence: "server", Agent: agent, Path: path}}
 	}
 	const ofLink = "orchestrator > code-reviewer"
 	narrower := url.Values{"scope": {"pullrequest:read"}}
@@ -212,15 +212,16 @@ func exchanged(s *study) []refusal {
 			exchange(a, s.host, "git.json")
 			a.exchangeBy(s.host, narrower)
 		}, heard{1, "taking the token token.jwt: the key is not the one that the token is bound to", 400, "invalid_request", ""},
-			atKavach("delegate", "host", "holder_binding_failed", ofLink)},
+			atKavach("host", "holder_binding_failed", ofLink)},
 		{"exchange of a plain token by somebody else's client", func(a *attempt) string { return s.plainToken(a.t) }, func(a *attempt) {
 			a.exchangeBy(s.host, narrower)
-		}, heard{Status: 400, Code: "unauthorized_client"}, atKavach("delegate", "host", "not_owner", "robot")},
+		}, heard{Status: 400, Code: "unauthorized_client"}, atKavach("host", "not_owner", "robot")},
 		{"redeeming somebody else's handle", func(a *attempt) string {
 			return s.orchestrator.signedIn("kavach:delegate pullrequest:read", url.Values{"resource": {s.Issuer + "/mcp", gitHost}}).Access
 		}, func(a *attempt) {
 			made := s.orchestrator.called(a.token, "delegate", map[string]any{"agent": s.reviewer.ID, "scopes": []string{"pullrequest:read"}, "audience": gitHost})
 			handle, _ := made["handle"].(string)
+			s.handle = hashed(handle)
 			a.write(a.t, "handle", handle)
 			a.find = []string{"--agent", s.host.ID, "--action", "token.refuse"}
 			a.command("redeem", "handle", "--issuer", s.Issuer, "--key-file", s.host.KeyFile, "--holder-file", "git.json")
@@ -230,12 +231,12 @@ func exchanged(s *study) []refusal {
 			}
 			a.heard.Status, a.heard.Code = got.Status, got.Error
 		}, heard{1, "redeeming the handle: invalid_request: subject_token is no handle that you can redeem", 400, "invalid_request", ""},
-			both(atKavach("token.refuse", "host", "not_owner", "host"))},
+			both([]record{{By: "kavach", Action: "token.refuse", Result: "denied", Reason: "not_owner", Evidence: "server", Agent: "host", Path: "host", Handle: "the handle"}})},
 		{"exchange of a revoked link", reading, func(a *attempt) {
 			s.orchestrator.called(s.root, "revoke", map[string]any{"chain": a.token})
 			exchange(a, s.reviewer, "reviewer.json")
 			a.exchangeBy(s.reviewer, narrower)
 		}, heard{1, "exchanging the token: invalid_request: the exchange is refused: revoked", 400, "invalid_request", ""},
-			both(atKavach("delegate", "reviewer", "revoked", ofLink))},
+			both(atKavach("reviewer", "revoked", ofLink))},
 	}
 }

@@ -40,6 +40,7 @@ type study struct {
 	reviewer     *agent // holder: reviewer.json
 	host         *agent // the git host as a client of kavach; holder: git.json
 	robot        string // a static client, once it is added
+	handle       string // the hash of a handle, once it was given
 }
 
 func newStudy(t *testing.T) *study {
@@ -218,7 +219,7 @@ func errorCode(body io.Reader) string {
 // record is what a person reads of a record of the audit log. Ids have names.
 type record struct {
 	By, Action, Resource, Result, Reason, Dimension string
-	Evidence, Agent, Path                           string
+	Evidence, Agent, Path, Handle                   string
 	Status                                          int
 }
 
@@ -230,19 +231,19 @@ func (s *study) records(t *testing.T, flags ...string) []record {
 			By, Action, Resource, Result, Reason, Evidence, Agent string
 			Path                                                  []string
 			Detail                                                struct {
-				Dimension string
-				Status    int
+				Dimension, Handle string
+				Status            int
 			}
 		}
 	}
 	decode(t, s.cli("", append([]string{"audit", "list", "--json", "--oldest-first", "--limit", "500"}, flags...)...), &page)
-	named := strings.NewReplacer("server", "kavach", s.orchestrator.ID, "orchestrator", s.reviewer.ID, "reviewer", s.host.ID, "host", cmp.Or(s.robot, "no robot"), "robot")
+	named := strings.NewReplacer("server", "kavach", s.orchestrator.ID, "orchestrator", s.reviewer.ID, "reviewer", s.host.ID, "host", cmp.Or(s.robot, "no robot"), "robot", cmp.Or(s.handle, "no handle"), "the handle")
 	var out []record
 	for _, e := range page.Entries {
 		out = append(out, record{
 			By: named.Replace(e.By), Action: e.Action, Resource: named.Replace(strings.TrimPrefix(e.Resource, gitHost+"/")),
 			Result: e.Result, Reason: e.Reason, Dimension: e.Detail.Dimension, Status: e.Detail.Status,
-			Evidence: e.Evidence, Agent: named.Replace(e.Agent), Path: named.Replace(strings.Join(e.Path, " > ")),
+			Evidence: e.Evidence, Agent: named.Replace(e.Agent), Path: named.Replace(strings.Join(e.Path, " > ")), Handle: named.Replace(e.Detail.Handle),
 		})
 	}
 	return out
