@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
@@ -56,7 +57,8 @@ func (c Credential) Credential(context.Context) (Credential, error) { return c, 
 // Derive hands a part of the credential on, offline: the chain for agentID and
 // its public key. See delegation.Derive for what it refuses. The receiver's key
 // is one the caller made for it, or that of a key card which verified against
-// the receiver's manifest. narrow.ClientID is set to agentID.
+// the receiver's manifest, and then narrow.Card is that card. narrow.ClientID is
+// set to agentID.
 func (c Credential) Derive(receiver agent.PublicKey, agentID string, narrow delegation.Narrow, now time.Time) (string, error) {
 	narrow.ClientID = agentID
 	derived, err := delegation.Derive(string(c.Token), c.Key, receiver, narrow, now)
@@ -70,8 +72,12 @@ func (c Credential) Derive(receiver agent.PublicKey, agentID string, narrow dele
 // audiences. It is for programs that cannot use a Transport, which also checks
 // where the request goes. nonce is the last DPoP-Nonce of that server, or "".
 func (c Credential) Authorize(r *http.Request, nonce string, now time.Time) error {
-	r.Header.Del(proofHeader)
-	r.Header.Del("Authorization")
+	for name := range r.Header {
+		// However the name was put into the map: that is how it is sent.
+		if strings.EqualFold(name, proofHeader) || strings.EqualFold(name, "Authorization") {
+			delete(r.Header, name)
+		}
+	}
 	if c.Key.IsZero() {
 		grant, err := delegation.UnverifiedHeld(string(c.Token))
 		if err != nil {

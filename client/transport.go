@@ -103,9 +103,7 @@ func (v *verdict) send(r *http.Request, body bodyReader) (answer *http.Response,
 	})
 	out := r.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.Host = v.to.scheme, v.to.urlHost(), ""
-	if out.Header == nil {
-		out.Header = http.Header{}
-	}
+	out.Header = oneSpelling(out.Header)
 	key := ""
 	if v.own {
 		if !v.cred.Key.IsZero() {
@@ -152,6 +150,18 @@ func challenged(header http.Header, code string) bool {
 		}
 	}
 	return false
+}
+
+// oneSpelling puts the names of a header into their canonical spelling. net/http
+// sends a name that was put into the map by hand as it stands there, and keeps
+// neither a second Host nor a second Content-Length back that way.
+func oneSpelling(header http.Header) http.Header {
+	out := make(http.Header, len(header)+2)
+	for name, values := range header {
+		name = http.CanonicalHeaderKey(name)
+		out[name] = append(out[name], values...)
+	}
+	return out
 }
 
 // stripForeign takes out what must not reach anybody but an audience. An

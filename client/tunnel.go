@@ -58,7 +58,7 @@ func (e *Egress) connect(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	// RFC 9110 section 9.3.6: "only the host and port"; both, because there is
 	// no scheme to take the port from.
-	if _, port, err := net.SplitHostPort(r.Host); err != nil || port == "" {
+	if _, port, err := net.SplitHostPort(r.Host); err != nil || port == "" || r.RequestURI != r.Host {
 		answer(w, http.StatusBadRequest, map[string]any{
 			"error": "invalid_request", "error_description": "CONNECT needs host:port",
 		})
