@@ -55,8 +55,12 @@ func (s *Server) readCard(ctx context.Context, h *handover) error {
 	return nil
 }
 
-// standsOn adds what the request brings to what its parent stands on.
+// standsOn adds what the request brings to what its parent stands on: who asks,
+// who receives, and the key.
 func (h *handover) standsOn(q StandingQuery) StandingQuery {
+	if h.ask.Caller != "" {
+		q.Parties = append(q.Parties, h.ask.Caller)
+	}
 	if agent.IsID(h.ask.Receiver) {
 		q.Named = append(q.Named, h.ask.Receiver)
 	}

@@ -82,6 +82,9 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 	if err != nil {
 		return madeHandle{}, err
 	}
+	if h.ask.Receiver == "" { // it named itself
+		h.ask.Receiver = h.ask.Caller
+	}
 	text := handlePrefix + newSecret().Reveal()
 	now := s.cfg.Now()
 	row := Handle{Hash: HashSecret(text), Created: now, Expires: now.Add(handleTTL)}
@@ -89,7 +92,7 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 		row.Expires = end // it could not be redeemed after that
 	}
 	if row.Sealed, err = sealHandle(text, sealed{
-		Parent: credential, Receiver: h.ask.Receiver, Scopes: h.ask.Scopes, Audience: h.ask.Audience,
+		Parent: credential, Caller: h.ask.Caller, Receiver: h.ask.Receiver, Scopes: h.ask.Scopes, Audience: h.ask.Audience,
 		TTL: h.ask.TTL, Details: detailsText(h.ask.Tools, h.ask.Limits), Depth: h.ask.MaxDepth,
 	}); err != nil {
 		return madeHandle{}, err
@@ -104,6 +107,7 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 // sealed is what a handle stands for. It is written under the handle alone.
 type sealed struct {
 	Parent   string          `json:"parent"`
+	Caller   string          `json:"caller"` // who authenticated to ask for it, "" for nobody
 	Receiver string          `json:"receiver"`
 	Scopes   []string        `json:"scopes"`
 	Audience []string        `json:"audience"`
@@ -172,7 +176,7 @@ func (s *Server) redeem(ctx context.Context, f *flow, text string) (*handover, e
 	return &handover{
 		via: "exchange", parent: parent, client: f.client, proved: f.jkt(), handle: row.Hash,
 		ask: delegation.Ask{
-			Receiver: what.Receiver, ReceiverProved: true, Key: f.proof.Key,
+			Caller: what.Caller, Receiver: what.Receiver, ReceiverProved: true, Key: f.proof.Key,
 			Scopes: what.Scopes, Audience: what.Audience, TTL: what.TTL, Tools: tools, Limits: limits, MaxDepth: what.Depth,
 		},
 	}, nil

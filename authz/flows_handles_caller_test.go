@@ -1,0 +1,88 @@
+package authz_test
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"testing"
+
+	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+// chainTo derives one link of an orchestrator's token for a holder, named as
+// the orchestrator names it.
+func (p program) chainTo(holder agent.PrivateKey, name string) string {
+	p.t.Helper()
+	mine, err := agent.GenerateKey()
+	must(p.t, err)
+	root := p.signIn(mine, url.Values{"resource": {git}})
+	derived, err := delegation.Derive(root, mine, holder.Public(), delegation.Narrow{ClientID: name, Scopes: []string{"repo:read"}, MaxDepth: new(2)}, p.clock.now())
+	must(p.t, err)
+	return derived.Chain
+}
+
+// What is redeemed names the same parties as what is exchanged at once: who
+// asked for the handle stands in the path, as the one it proved to be
+// (delegation.md §7, "Who acts").
+func TestHandleKeepsWhoAskedForIt(t *testing.T) {
+	f := newFlows(t)
+	scopes := []string{"repo:read"}
+	orch := f.program(f.alice, "orchestrator", scopes, "read", "delegate")
+	worker := f.program(f.alice, "worker", scopes, "read", "delegate")
+	rev := f.program(f.alice, "code-reviewer", scopes, "read", "delegate")
+	for _, label := range []string{worker.id, "helper"} {
+		key := holder(t)
+		chain := orch.chainTo(key, label)
+		_, direct := f.exchanged(worker.by(exchangeForm(chain, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, holder(t).Public())}}), key))
+		made := f.do(worker.by(exchangeForm(chain, url.Values{"agent": {rev.id}}), key))
+		if made.status != http.StatusOK || made.str("issued_token_type") != authz.TokenTypeHandle {
+			t.Fatalf("%s: %v %v", label, made, made.body)
+		}
+		_, c := f.exchanged(rev.by(handleForm(made.str("access_token"), nil), holder(t)))
+		want := direct.Parties()
+		want[len(want)-1].Proved = true // it redeemed by its own authentication
+		if !slices.Equal(c.Parties(), want) || c.DepthLeft(0) != direct.DepthLeft(0) {
+			t.Errorf("%s: %+v, want %+v", label, c.Parties(), want)
+		}
+	}
+}
+
+// Who asked for a handle and was stopped since has handed on nothing.
+func TestHandleOfWhoWasStopped(t *testing.T) {
+	f := newFlows(t)
+	scopes := []string{"repo:read"}
+	orch := f.program(f.alice, "orchestrator", scopes, "read", "delegate")
+	worker := f.program(f.alice, "worker", scopes, "read", "delegate")
+	rev := f.program(f.alice, "code-reviewer", scopes, "read", "delegate")
+	key := holder(t)
+	chain := orch.chainTo(key, "helper")
+	made := f.do(worker.by(exchangeForm(chain, url.Values{"agent": {rev.id}}), key))
+	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, worker.id)
+	f.wantError(f.do(rev.by(handleForm(made.str("access_token"), nil), holder(t))), http.StatusBadRequest, "invalid_request")
+	// Nor does it get a token itself, from the moment it was stopped.
+	f.wantError(f.do(worker.by(exchangeForm(chain, nil), key)), http.StatusBadRequest, "invalid_request")
+	if n := f.recorded("revoked"); n != 2 {
+		t.Errorf("%d records of who was stopped", n)
+	}
+}
+
+// An agent that holds what names somebody else may name itself, and fetch what
+// it asked for.
+func TestHandleForWhoAsksForIt(t *testing.T) {
+	f := newFlows(t)
+	scopes := []string{"repo:read"}
+	orch := f.program(f.alice, "orchestrator", scopes, "read", "delegate")
+	worker := f.program(f.alice, "worker", scopes, "read", "delegate")
+	key, next := holder(t), holder(t)
+	chain := orch.chainTo(key, "helper")
+	made := f.do(worker.by(exchangeForm(chain, url.Values{"agent": {"worker"}}), key))
+	if made.status != http.StatusOK {
+		t.Fatal(made, made.body)
+	}
+	_, c := f.exchanged(worker.by(handleForm(made.str("access_token"), nil), next))
+	if !slices.Equal(c.Path(), []string{orch.id, "helper", worker.id}) || c.JKT() != next.Public().Thumbprint() || c.Agent() != worker.id {
+		t.Errorf("%v", c.Path())
+	}
+}
