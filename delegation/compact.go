@@ -23,8 +23,11 @@ type compact struct {
 // lid is the link id: what a child's par_hash holds.
 func (c compact) lid() string { return linkID(c.signed) }
 
-func linkID(signed string) string {
-	sum := sha256.Sum256([]byte(signed))
+func linkID(signed string) string { return digest(signed) }
+
+// digest is base64url SHA-256.
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return jcs.Base64URL(sum[:])
 }
 
@@ -111,9 +114,13 @@ func (c compact) parseHeader() (header, *Refusal) {
 	if err != nil || v.Kind() != jcs.Object {
 		return header{}, refuse(Malformed, "", "header")
 	}
-	// Nothing critical is understood here (RFC 7515 §4.1.11).
-	if v.Get("crit").Exists() {
-		return header{}, refuse(Malformed, "", "crit")
+	// Nothing critical is understood here (RFC 7515 §4.1.11). RFC 7797 §6 lets
+	// b64 stand in no header without it: a reader that knows b64 would take the
+	// payload as it is, where we decode it.
+	for _, name := range []string{"crit", "b64"} {
+		if v.Get(name).Exists() {
+			return header{}, refuse(Malformed, "", name)
+		}
 	}
 	return header{alg: v.Get("alg").Str(), typ: v.Get("typ").Str(), kid: v.Get("kid").Str()}, nil
 }

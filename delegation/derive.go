@@ -12,6 +12,10 @@ import (
 type Narrow struct {
 	// ClientID is the receiver's id: a label on the delegator's word. Required.
 	ClientID string
+	// Card is the key card that ClientID and the key are from, empty for none.
+	// The link holds its SHA-256, so whoever is shown the card later can tell
+	// that it is this one. Verifying it is the caller's duty.
+	Card string
 	// Scopes may be empty, which grants none.
 	Scopes []string
 	// Audience nil keeps the parent's.
@@ -160,12 +164,16 @@ func (n Narrow) claims(leaf *part, now time.Time) (claims map[string]any, clampe
 	if n.MaxDepth != nil {
 		maxDepth = depth + int64(*n.MaxDepth)
 	}
-	return map[string]any{
+	claims = map[string]any{
 		"sub": leaf.sub, "client_id": n.ClientID, "aud": audience,
 		"iat": iat, "exp": exp, "jti": NewJTI(now), "scope": joinScopes(n.Scopes),
 		"authorization_details": details(tools, limits, leaf.hasLimits || !limits.IsZero()),
 		"del_depth":             depth, "del_max_depth": maxDepth, "par_hash": leaf.lid,
-	}, clamped, nil
+	}
+	if n.Card != "" {
+		claims["card"] = digest(n.Card) // delegation.md §3: a label
+	}
+	return claims, clamped, nil
 }
 
 // clampTTL returns the end of a token that was asked to live for ttl, at most

@@ -1,6 +1,8 @@
 package delegation_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +72,34 @@ func TestDeriveWithP256(t *testing.T) {
 		t.Fatal(err)
 	}
 	verified(t, derived.Chain)
+}
+
+// "card | absent | SHA-256 of the receiver's key card, when there was one | label".
+func TestDeriveNamesTheCard(t *testing.T) {
+	card, err := agent.SignCard(helperKey.private(), agent.Card{
+		Audience: helperKey.public().Thumbprint(), Key: reviewerKey.public(), IssuedAt: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(card))
+	for given, want := range map[string]string{"": "", card: base64.RawURLEncoding.EncodeToString(sum[:])} {
+		derived, err := delegation.Derive(rootToken().String(), orchKey.private(), reviewerKey.public(),
+			delegation.Narrow{ClientID: reviewer, Card: given}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf := verified(t, derived.Chain).Links()[1]; leaf.Confirmed {
+			t.Error("a label confirms nothing")
+		}
+		parts, err := delegation.Inspect(derived.Chain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if claim := parts[1].UnverifiedClaims.Get("card"); claim.Str() != want || claim.Exists() != (want != "") {
+			t.Errorf("card %q, want %q", claim.Str(), want)
+		}
+	}
 }
 
 func TestDeriveClamps(t *testing.T) {

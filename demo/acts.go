@@ -62,8 +62,7 @@ func keyCard(_ context.Context, s *stage) (Outcome, error) {
 		return Outcome{}, err
 	}
 	// "aud the delegator's agent id or our issuer" (delegation.md §10).
-	card, err := s.reviewer.client.Card(s.orchestrator.id, s.cardKey.Public())
-	if err != nil {
+	if s.cardText, err = s.reviewer.client.Card(s.orchestrator.id, s.cardKey.Public()); err != nil {
 		return Outcome{}, err
 	}
 	// The other side: it has the manifest, and does not trust who relays a key.
@@ -71,7 +70,7 @@ func keyCard(_ context.Context, s *stage) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	s.card, err = agent.VerifyCard(card, manifest.Key, agent.CardCheck{
+	s.card, err = agent.VerifyCard(s.cardText, manifest.Key, agent.CardCheck{
 		Agent: manifest.ID, Audience: s.orchestrator.id, Now: s.cfg.Now(),
 	})
 	if err != nil {
@@ -118,7 +117,7 @@ func delegateOnline(ctx context.Context, s *stage) (Outcome, error) {
 func deriveOffline(_ context.Context, s *stage) (Outcome, error) {
 	size := int64(commentSize)
 	chain, err := s.whole.Derive(s.card.Key, s.card.Agent, delegation.Narrow{
-		Scopes: []string{WriteComment}, TTL: commentLife,
+		Card: s.cardText, Scopes: []string{WriteComment}, TTL: commentLife,
 		Limits: delegation.Limits{
 			Resources: []string{ThreadID(thePull, theThread)}, AllowNetwork: []string{Host}, MaxFileSize: &size,
 		},

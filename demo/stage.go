@@ -52,6 +52,7 @@ type stage struct {
 	whole    client.Credential // of the orchestrator, for the git host alone
 	cardKey  agent.PrivateKey  // of the reviewer: that of its key card
 	card     agent.Card
+	cardText string
 	reading  client.Credential // the first token
 	comments client.Credential // the second token
 	short    client.Credential // the one that expires

@@ -41,18 +41,17 @@ func (c *delegateCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	to, agentID, err := c.receiver(w, parent)
+	to, err := c.receiver(w, parent, &narrow)
 	if err != nil {
 		return err
 	}
-	narrow.ClientID = agentID
 	derived, err := delegation.Derive(parent, key, to, narrow, w.now())
 	if err != nil {
 		return withHint(err, delegateHint(err))
 	}
 	if c.JSON {
 		return w.printJSON(map[string]any{
-			"chain": derived.Chain, "token_id": derived.LID, "agent": agentID, "confirmed": c.Card != "",
+			"chain": derived.Chain, "token_id": derived.LID, "agent": narrow.ClientID, "confirmed": c.Card != "",
 			"expires_in": secondsLeft(derived.Expires, w.now()), "clamped": derived.Clamped,
 		})
 	}

@@ -26,36 +26,38 @@ func (f receiverFlags) checkReceiver() error {
 	return nil
 }
 
-// receiver is the key and the id that the next link is for. With a card both are
-// what the receiver signed: "it derives only for a key it made itself or one
-// from a card that verifies against the agent's manifest" (delegation.md §10).
-func (f receiverFlags) receiver(w *world, parent string) (agent.PublicKey, string, error) {
+// receiver is the key that the next link is for, and writes into n whose it is.
+// With a card both are what the receiver signed: "it derives only for a key it
+// made itself or one from a card that verifies against the agent's manifest"
+// (delegation.md §10).
+func (f receiverFlags) receiver(w *world, parent string, n *delegation.Narrow) (agent.PublicKey, error) {
 	if f.Card == "" {
-		key, err := w.readPublicKey(f.To)
-		return key, f.Agent, err
+		n.ClientID = f.Agent
+		return w.readPublicKey(f.To)
 	}
 	manifest, err := w.readLine(f.Manifest)
 	if err != nil {
-		return agent.PublicKey{}, "", err
+		return agent.PublicKey{}, err
 	}
 	m, err := agent.VerifyManifest(manifest, w.now())
 	if err != nil {
-		return agent.PublicKey{}, "", fmt.Errorf("reading the manifest %s: %w", f.Manifest, err)
+		return agent.PublicKey{}, fmt.Errorf("reading the manifest %s: %w", f.Manifest, err)
 	}
 	text, err := w.readLine(f.Card)
 	if err != nil {
-		return agent.PublicKey{}, "", err
+		return agent.PublicKey{}, err
 	}
 	delegator, err := lastParty(parent)
 	if err != nil {
-		return agent.PublicKey{}, "", err
+		return agent.PublicKey{}, err
 	}
 	card, err := agent.VerifyCard(text, m.Key, agent.CardCheck{Agent: m.ID, Audience: delegator, Now: w.now()})
 	if err != nil {
-		return agent.PublicKey{}, "", withHint(fmt.Errorf("reading the key card %s: %w", f.Card, err),
+		return agent.PublicKey{}, withHint(fmt.Errorf("reading the key card %s: %w", f.Card, err),
 			"the receiver makes one for you: kavach agent card --key-file NAME.key.json --audience "+oneLine(delegator))
 	}
-	return card.Key, m.ID, nil
+	n.ClientID, n.Card = m.ID, text
+	return card.Key, nil
 }
 
 // lastParty is whom the last link of a chain names: the delegator, in whose name

@@ -86,14 +86,14 @@ func run(ctx context.Context, issuer, host, agents string) error {
 	// Both tokens are made here, without asking kavach. They can only be less
 	// than what is held.
 	read, err := held.Derive(card.Key, known.ID, delegation.Narrow{
-		Scopes: []string{"docs:read"}, TTL: 3 * time.Minute,
+		Card: h.card, Scopes: []string{"docs:read"}, TTL: 3 * time.Minute,
 		Limits: delegation.Limits{Resources: []string{"docs/charter"}, AllowNetwork: []string{}},
 	}, time.Now())
 	if err != nil {
 		return err
 	}
 	write, err := held.Derive(card.Key, known.ID, delegation.Narrow{
-		Scopes: []string{"docs:comment"}, TTL: time.Minute,
+		Card: h.card, Scopes: []string{"docs:comment"}, TTL: time.Minute,
 		Limits: delegation.Limits{Resources: []string{"docs/charter/paragraph/1"}, AllowNetwork: []string{}},
 	}, time.Now())
 	if err != nil {
