@@ -67,10 +67,13 @@ func (s *Server) prepareAgent(ctx context.Context, r *http.Request, f *flow) err
 		return badRequest("unauthorized_client", "nothing was granted to this agent; its owner or an operator can")
 	}
 	f.grant, f.plan.gid = grant, grant.ID
+	held := s.cfg.Registry.held.covers(StandingQuery{
+		Principal: f.client.ID, Grants: []string{grant.ID}, Keys: []string{f.jkt()}, Now: f.now,
+	})
 	switch hours, err := ParseHours(grant.Hours); {
 	case err != nil:
 		return err // it was checked when it was granted
-	case standing.Dead:
+	case standing.Dead || held:
 		return reasoned{errGrant("the agent, its owner, its grant or this key was suspended or revoked"), string(delegation.Revoked)}
 	case !grant.Live(f.now):
 		return errGrant("the grant of this agent has ended")

@@ -122,9 +122,7 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 		reason = why.reason
 	}
 	entry := s.refusalEntry(f, answer, reason)
-	// audit.md §1: a refusal with reason revoked or refresh_reuse is recorded
-	// whole, always.
-	if len(f.revocations) == 0 && reason != string(delegation.Revoked) && (f.client.ID == "" || f.client.Public()) {
+	if len(f.revocations) == 0 && !wholeAlways(reason) && (f.client.ID == "" || f.client.Public()) {
 		s.cfg.Refusals.Refuse(s.source(r), "/oauth/token", entry)
 		WriteError(w, answer)
 		return
@@ -146,6 +144,13 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 		return
 	}
 	WriteError(w, answer)
+}
+
+// wholeAlways: "every refusal with reason `replayed`, `revoked`, `key_reuse`,
+// `refresh_reuse`: whole, always" (audit.md §1), whoever it is given to. The
+// reuse of a refresh token ends something, which is recorded anyway.
+func wholeAlways(reason string) bool {
+	return reason == reasonReplayed || reason == string(delegation.Revoked) || reason == string(delegation.KeyReuse)
 }
 
 // unavailable tells the operator what the caller is not told.
