@@ -125,6 +125,8 @@ func TestStep1Header(t *testing.T) {
 		{"crit", root.under(object{"crit": []string{"exp"}}).String(), delegation.Malformed},
 		{"crit in a link", second(link.under(object{"crit": []string{"exp"}})), delegation.Malformed},
 		{"crit null", root.under(object{"crit": nil}).String(), delegation.Malformed},
+		{"b64", root.under(object{"b64": false}).String(), delegation.Malformed},
+		{"b64 in a link", second(link.under(object{"b64": true})), delegation.Malformed},
 
 		{"typ absent", typ(drop), delegation.BadType},
 		{"typ null", typ(nil), delegation.BadType},
