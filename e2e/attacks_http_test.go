@@ -111,7 +111,7 @@ var endpointAttacks = []attackRow{
 			"grant_type=client_credentials&grant_type=client_credentials": "invalid_request", "grant_type=client_credentials&scope=kavach:verify&scope=kavach:verify": "invalid_request",
 			"%zz": "invalid_request", "a;b": "invalid_request", "grant_type=%ff": "invalid_request", "grant_type=client_credentials%00": "invalid_request", "": "invalid_request",
 			"grant_type=authorization_code+refresh_token": "unsupported_grant_type", "grant_type=password": "unsupported_grant_type",
-			"grant_type=urn:ietf:params:oauth:grant-type:token-exchange": "unsupported_grant_type", "grant_type=CLIENT_CREDENTIALS": "unsupported_grant_type",
+			"grant_type=urn:ietf:params:oauth:grant-type:token-exchange": "invalid_request", "grant_type=CLIENT_CREDENTIALS": "unsupported_grant_type",
 		} {
 			wantOAuth(t, body, a.form(t, "/oauth/token", body, authorization...), 400, code)
 		}

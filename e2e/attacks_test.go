@@ -10,20 +10,27 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 // TestAttacks sends what must fail, numbered as in the project's list of
 // attacks, to one running server. Every row also means: no 5xx, nothing internal
-// in the answer, and a healthy request right afterwards succeeds.
+// in the answer, an entry in the log for every refusal, and a healthy request
+// right afterwards succeeds.
 func TestAttacks(t *testing.T) {
 	a := newAttack(t)
-	for _, section := range [][]attackRow{authorizeAttacks, codeAttacks, clientAttacks, forgeries, pageAttacks, endpointAttacks, transportAttacks} {
+	for _, section := range [][]attackRow{
+		authorizeAttacks, codeAttacks, refreshAttacks, clientAttacks, keyAttacks, kindAttacks, forgeries, signedForgeries, agentAttacks,
+		pageAttacks, endpointAttacks, transportAttacks,
+	} {
 		for _, row := range section {
 			t.Run(row.name, func(t *testing.T) {
+				answered, recorded := a.counted(t)
 				row.run(t, a)
 				a.healthy(t)
+				a.wantRecorded(t, answered, recorded)
 			})
 		}
 	}
@@ -52,6 +59,8 @@ type attack struct {
 	other   *oauthClient // somebody else's
 	static  credential   // kavach:verify by client credentials
 	post    credential   // the same with client_secret_post
+	agent   *agent       // kavach:verify and kavach:delegate, with an Ed25519 key
+	keyed   *agent       // no agent: an operator's client with an ES256 key
 	machine string       // access token of static
 	tokens  tokens       // of dev through public
 	secrets []string     // whatever must not be found in log or database
@@ -76,6 +85,7 @@ func newAttack(t *testing.T) *attack {
 			t.Fatal(err)
 		}
 	}
+	a.agent, a.keyed = a.newAgent(t, "signer", "kavach:verify kavach:delegate", "--capability", "delegate"), a.keyedClient(t, "keyed", newES256())
 	a.tokens = a.public.signIn(a.dev, "kavach:verify kavach:delegate kavach:audit", choice{})
 	got := a.form(t, "/oauth/token", "grant_type=client_credentials", "Authorization", basic(a.static.ID, a.static.Secret))
 	a.machine, _ = got.json(t)["access_token"].(string)
@@ -242,6 +252,39 @@ func (a *attack) healthy(t *testing.T) {
 	t.Helper()
 	if got := a.rpc(t, "verify", `{"token":"x","audience":"`+a.Issuer+`/mcp"}`, "Authorization", "Bearer "+a.machine); got.status != http.StatusOK {
 		t.Errorf("afterwards: %d %s", got.status, got.body)
+	}
+}
+
+// counted reads from the metrics how many requests the endpoints of the protocol
+// answered, save to wrong methods and paths, and how many entries or summaries
+// the log has for them.
+func (a *attack) counted(t *testing.T) (answered, recorded int) {
+	t.Helper()
+	got := a.send(t, "GET", "http://"+a.Ops+"/metrics", "")
+	for line := range strings.Lines(got.body) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		value, _ := strconv.ParseFloat(text, 64)
+		switch {
+		case countedRoutes.MatchString(name):
+			answered += int(value)
+		case countedEntries.MatchString(name):
+			recorded += int(value)
+		}
+	}
+	return answered, recorded
+}
+
+var (
+	countedRoutes  = regexp.MustCompile(`^kavach_http_requests_total{code="(?:2..|40[0136-9]|4[1-9].)",method="POST",route="(?:/oauth/(?:token|introspect|revoke)|/mcp)"}|^kavach_http_requests_total{code="4..",method="GET",route="/oauth/authorize"}`)
+	countedEntries = regexp.MustCompile(`^kavach_audit_(?:changes_total|refusals_queued|refusals_written_total|refusals_summarised_total)$`)
+)
+
+// wantRecorded: since then the log got at least one mark for every answer.
+func (a *attack) wantRecorded(t *testing.T, answered, recorded int) {
+	t.Helper()
+	nowAnswered, nowRecorded := a.counted(t)
+	if nowAnswered-answered > nowRecorded-recorded {
+		t.Errorf("%d requests were answered, the log has %d marks of them", nowAnswered-answered, nowRecorded-recorded)
 	}
 }
 

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,91 +27,98 @@ func race(try func() (tokens, error)) ([]tokens, []error) {
 	return out, errs
 }
 
-// winner finds the one answer that is 200 and checks all the others.
-func winner(t *testing.T, answers []tokens, errs []error) tokens {
-	t.Helper()
-	var won []tokens
-	for i, a := range answers {
-		switch {
-		case errs[i] != nil:
-			t.Errorf("no answer: %v", errs[i])
-		case a.Status == http.StatusOK:
-			won = append(won, a)
-		case a.Status != http.StatusBadRequest || a.Error != "invalid_grant":
-			t.Errorf("a loser got %d %s (%s)", a.Status, a.Error, a.ErrorMessage)
-		}
-	}
-	if len(won) != 1 {
-		t.Fatalf("%d answers were 200, want exactly one", len(won))
-	}
-	return won[0]
-}
-
 // TestSingleUse: of fifty parallel redemptions of one code, and of one refresh
-// token, exactly one wins, and its family lives.
+// token, on two processes, exactly one wins, and its family lives. The list wants
+// three replicas and 200 codes: three come with the server's databases.
 func TestSingleUse(t *testing.T) {
-	s := start(t)
+	s, processes := twice(t)
 	dev := newPerson(t, "dev", "dev")
-	for round := range 4 {
-		c := register(t, s.Issuer)
-		r := c.request("kavach:verify kavach:audit", nil)
-		back, err := dev.authorize(r.url, choice{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers, errs := race(func() (tokens, error) { return c.redeem(back.Query().Get("code"), r.verifier) })
-		won := winner(t, answers, errs)
-		if !alive(t, s.Issuer, won.Access) {
-			t.Fatalf("round %d: the winner's access token is dead", round)
-		}
-		answers, errs = race(func() (tokens, error) { return c.refresh(won.Refresh) })
-		next := winner(t, answers, errs)
-		if !alive(t, s.Issuer, next.Access) {
-			t.Fatalf("round %d: the refreshed access token is dead", round)
-		}
-		last, err := c.refresh(next.Refresh)
-		if err != nil || last.Status != http.StatusOK {
-			t.Fatalf("round %d: the one live refresh token does not work: %v %+v", round, err, last)
-		}
+	const rounds = 6
+	type family struct {
+		c *oauthClient
+		tokens
 	}
+	var families []family
+	t.Run("A-27 code race", func(t *testing.T) {
+		for round := range rounds {
+			c := register(t, s.Issuer)
+			r := c.request("kavach:verify kavach:audit", nil)
+			back, err := dev.authorize(r.url, choice{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			form := url.Values{"grant_type": {"authorization_code"}, "client_id": {c.ID}, "redirect_uri": {c.Redirect}, "code": {back.Query().Get("code")}, "code_verifier": {r.verifier}}
+			answers, errs := raceOn(processes, func(h *http.Client) (tokens, error) { return post(h, s.Issuer+"/oauth/token", form, nil) })
+			won := onlyOne(t, answers, errs, http.StatusBadRequest, "invalid_grant")
+			if !alive(t, s.Issuer, won.Access) {
+				t.Fatalf("round %d: the winner's access token is dead", round)
+			}
+			families = append(families, family{c, won})
+		}
+	})
+	t.Run("A-31 refresh race", func(t *testing.T) {
+		if len(families) != rounds {
+			t.Fatal("there are no families")
+		}
+		for round, f := range families {
+			form := url.Values{"grant_type": {"refresh_token"}, "client_id": {f.c.ID}, "refresh_token": {f.Refresh}}
+			answers, errs := raceOn(processes, func(h *http.Client) (tokens, error) { return post(h, s.Issuer+"/oauth/token", form, nil) })
+			next := onlyOne(t, answers, errs, http.StatusBadRequest, "invalid_grant")
+			if !alive(t, s.Issuer, next.Access) {
+				t.Fatalf("round %d: the refreshed access token is dead", round)
+			}
+			last, err := f.c.refresh(next.Refresh)
+			if err != nil || last.Status != http.StatusOK {
+				t.Fatalf("round %d: the one live refresh token does not work: %v %+v", round, err, last)
+			}
+		}
+	})
 }
 
 // TestUsedCode: a used code that comes again 3 s later kills the family if its
 // own client brings it, and changes nothing if anybody else does.
 func TestUsedCode(t *testing.T) {
 	s := start(t)
-	dev := newPerson(t, "dev", "dev")
-	c, stranger := register(t, s.Issuer), register(t, s.Issuer)
-	r := c.request("kavach:verify", nil)
-	back, err := dev.authorize(r.url, choice{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	code := back.Query().Get("code")
-	got, err := c.redeem(code, r.verifier)
-	if err != nil || got.Status != http.StatusOK {
-		t.Fatalf("%v %+v", err, got)
-	}
-	refused := func(what string, who *oauthClient, verifier string) {
-		t.Helper()
-		again, err := who.redeem(code, verifier)
-		if err != nil || again.Status != http.StatusBadRequest || again.Error != "invalid_grant" {
-			t.Fatalf("%s: %v %+v", what, err, again)
+	t.Run("A-26 code replay", func(t *testing.T) {
+		dev := newPerson(t, "dev", "dev")
+		owner := s.codeClient(t, "owner")
+		stranger := register(t, s.Issuer)
+		r := owner.request("kavach:verify", nil)
+		back, err := dev.authorize(r.url, choice{})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	time.Sleep(3 * time.Second) // longer than the 2 s in which a second try is a lost race
-	refused("stranger", stranger, r.verifier)
-	refused("wrong verifier", c, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
-	if !alive(t, s.Issuer, got.Access) {
-		t.Fatal("a stranger with a used code killed the family")
-	}
-	refused("own client", c, r.verifier)
-	if alive(t, s.Issuer, got.Access) {
-		t.Error("the access token lives after its code came twice")
-	}
-	if again, _ := c.refresh(got.Refresh); again.Error != "invalid_grant" {
-		t.Errorf("the refresh token lives after its code came twice: %+v", again)
-	}
+		code := back.Query().Get("code")
+		redeem := func(client url.Values, header http.Header, verifier string) tokens {
+			t.Helper()
+			form := url.Values{"grant_type": {"authorization_code"}, "redirect_uri": {owner.Redirect}, "code": {code}, "code_verifier": {verifier}}
+			maps.Copy(form, client)
+			got, err := post(http.DefaultClient, s.Issuer+"/oauth/token", form, header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		got := redeem(nil, owner.basic(), r.verifier)
+		if got.Status != http.StatusOK {
+			t.Fatalf("%+v", got)
+		}
+		refused := func(what string, again tokens) {
+			t.Helper()
+			if again.Status != http.StatusBadRequest || again.Error != "invalid_grant" {
+				t.Fatalf("%s: %+v", what, again)
+			}
+		}
+		time.Sleep(3 * time.Second) // longer than the 2 s in which a second try is a lost race
+		refused("stranger", redeem(url.Values{"client_id": {stranger.ID}}, nil, r.verifier))
+		refused("wrong verifier", redeem(nil, owner.basic(), strings.Repeat("a", 43)))
+		if !alive(t, s.Issuer, got.Access) || !owner.active(t, got.Access) || !owner.active(t, got.Refresh) {
+			t.Fatal("a stranger with a used code killed the family")
+		}
+		refused("own client", redeem(nil, owner.basic(), r.verifier))
+		owner.dead(t, got.Refresh, got.Access)
+		s.wantRefusals(t, "code_reuse", 1)
+	})
 }
 
 // TestFailedRedemptionKeepsTheCode: a wrong redirect URI, client or verifier

@@ -63,7 +63,7 @@ func TestOnceOnTwoProcesses(t *testing.T) {
 	credentials := url.Values{"grant_type": {"client_credentials"}, "scope": {"kavach:verify"}}
 	with := func(proof string) http.Header { return http.Header{"Dpop": {proof}} }
 
-	t.Run("assertion", func(t *testing.T) {
+	t.Run("A-43 assertion", func(t *testing.T) {
 		for range 3 {
 			form := reviewer.authenticated(credentials)
 			answers, errs := raceOn(processes, func(c *http.Client) (tokens, error) {

@@ -241,6 +241,12 @@ func lid(credential string) string {
 
 func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
+// unbase64 is the opposite; what is no base64url is nothing.
+func unbase64(text string) []byte {
+	raw, _ := base64.RawURLEncoding.DecodeString(text)
+	return raw
+}
+
 // hashed is base64url(SHA-256(text)): ath, par_hash, lid and thumbprints.
 func hashed(text string) string {
 	sum := sha256.Sum256([]byte(text))
