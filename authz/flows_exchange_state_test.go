@@ -179,24 +179,3 @@ func TestExchangeOfARegisteredClientsToken(t *testing.T) {
 		}
 	}
 }
-
-// "Every refusal with reason replayed, revoked, key_reuse, refresh_reuse: whole,
-// always" (audit.md §1), also of who proves a key and is no client.
-func TestExchangeRecordsReusedKeysWhole(t *testing.T) {
-	f := newFlows(t)
-	orch := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
-	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read")
-	key := holder(t)
-	root := orch.signIn(key, url.Values{"resource": {git}})
-	const times = 12 // of strangers' refusals ten a minute are whole, and none is awaited
-	for range times {
-		a := f.do(request{
-			form:  exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, key.Public())}}),
-			proof: f.dpop(key, ""),
-		})
-		f.wantError(a, http.StatusBadRequest, "invalid_request")
-	}
-	if n := f.recorded("key_reuse"); n != times {
-		t.Errorf("%d records of %d reused keys", n, times)
-	}
-}
