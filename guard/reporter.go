@@ -28,8 +28,9 @@ type ReporterConfig struct {
 	Client *http.Client
 	// SpillDir is where entries about what was allowed wait while the log is
 	// away, also across restarts; it is made if it is not there. One Reporter
-	// at a time. Empty: they wait in memory, and when that is full requests are
-	// refused.
+	// at a time: a second one, in this process or another, is an error (where
+	// the system has file locks). Empty: they wait in memory, and when that is
+	// full requests are refused.
 	SpillDir string
 	// SpillBytes bounds what waits there; beyond it requests are refused.
 	// Zero: 64 MiB.

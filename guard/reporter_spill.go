@@ -14,7 +14,11 @@ import (
 // spillFile is one JSON entry a line, in the order they came.
 const spillFile = "reports.jsonl"
 
-var errSpillFull = errors.New("the directory for waiting entries is full")
+var (
+	errSpillFull  = errors.New("the directory for waiting entries is full")
+	errSpillFile  = errors.New(spillFile + " is not a file of its own")
+	errSpillTaken = errors.New("another reporter uses the directory for waiting entries")
+)
 
 // spill is where entries wait while the log is away. What was sent is forgotten
 // when everything was: the file is read again from its beginning after a crash,
@@ -32,7 +36,7 @@ func openSpill(dir string, limit int64) (*spill, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, spillFile), os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := openSpillFile(filepath.Join(dir, spillFile))
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +45,35 @@ func openSpill(dir string, limit int64) (*spill, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return s, nil
+}
+
+// openSpillFile opens the file for this process and this user alone. It is cut
+// where its last line is torn, so it must not be a link to something else.
+func openSpillFile(name string) (*os.File, error) {
+	if there, err := os.Lstat(name); err == nil && !there.Mode().IsRegular() {
+		return nil, errSpillFile
+	}
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := file.Stat()
+	if err == nil {
+		// Once more: it may have been put there in between.
+		if there, lerr := os.Lstat(name); lerr != nil || !os.SameFile(opened, there) {
+			err = errSpillFile
+		}
+	}
+	if err == nil && opened.Mode().Perm() != 0o600 {
+		err = file.Chmod(0o600)
+	}
+	if err == nil {
+		err = lock(file)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // recover finds the end of the last whole line. What a crash left half written
