@@ -214,8 +214,10 @@ func exchanged(s *study) []refusal {
 		}, heard{1, "taking the token token.jwt: the key is not the one that the token is bound to", 400, "invalid_request", ""},
 			atKavach("host", "holder_binding_failed", ofLink)},
 		{"exchange of a plain token by somebody else's client", func(a *attempt) string { return s.plainToken(a.t) }, func(a *attempt) {
+			exchange(a, s.host, "git.json")
 			a.exchangeBy(s.host, narrower)
-		}, heard{Status: 400, Code: "unauthorized_client"}, atKavach("host", "not_owner", "robot")},
+		}, heard{1, "exchanging the token: unauthorized_client: subject_token was not issued to this client", 400, "unauthorized_client", ""},
+			both(atKavach("host", "not_owner", "robot"))},
 		{"redeeming somebody else's handle", func(a *attempt) string {
 			return s.orchestrator.signedIn("kavach:delegate pullrequest:read", url.Values{"resource": {s.Issuer + "/mcp", gitHost}}).Access
 		}, func(a *attempt) {

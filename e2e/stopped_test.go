@@ -60,7 +60,7 @@ func documents(t *testing.T, issuer string) (resource string) {
 // still verifies, and authority is still handed on: five hops, with files and
 // commands alone.
 func TestStopped(t *testing.T) {
-	s := &study{server: start(t), dir: t.TempDir()}
+	s := &study{server: start(t, "--agent-ttl", "15m"), dir: t.TempDir()}
 	resource := documents(t, s.Issuer)
 	s.cli("", "resource", "add", resource, "--name", "Documents", "--kavach-aware", "--scope", "docs:read=Read documents", "--scope", "docs:comment=Comment")
 	const scopes = "docs:comment docs:read"

@@ -46,7 +46,7 @@ type study struct {
 func newStudy(t *testing.T) *study {
 	t.Helper()
 	s := &study{dir: t.TempDir(), address: freeAddress(t), canary: newTrap(t)}
-	s.server = start(t, "--git-host", s.address)
+	s.server = start(t, "--git-host", s.address, "--agent-ttl", "15m") // slow machines are slow
 	for name, holder := range map[string]**agent{"orchestrator": &s.orchestrator, "code-reviewer": &s.reviewer, "git-host": &s.host} {
 		*holder = s.devAgent(t, name)
 		file := strings.TrimSuffix(strings.TrimPrefix(name, "code-"), "-host") + ".json"
