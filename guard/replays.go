@@ -28,7 +28,7 @@ type usedProofs struct {
 	live  map[string]int        // how many, by thumbprint
 	due   map[int64][]usedProof // by the second in which they end
 	total int                   // of live
-	swept int64                 // up to which second due is empty
+	swept int64                 // the second of the last sweep; a clock may go back
 }
 
 type usedProof struct{ jkt, key string }
@@ -83,7 +83,7 @@ func (u *usedProofs) enter(jkt, key string, now, until int64) (bool, error) {
 // sweep forgets what ended before now. The proofs of one moment end within 61
 // seconds, so there are few seconds to look at.
 func (u *usedProofs) sweep(now int64) {
-	if now <= u.swept {
+	if now == u.swept {
 		return
 	}
 	u.swept = now

@@ -47,3 +47,23 @@ func TestUsedProofsAreBounded(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A clock that was ahead and was put right does not fill anybody's share for
+// as long as it was ahead (faults.md E8).
+func TestUsedProofsAfterTheClockWentBack(t *testing.T) {
+	u := newUsedProofs(nil)
+	ctx, now := context.Background(), time.Unix(1_795_000_000, 0)
+	ahead := now.AddDate(10, 0, 0)
+	if fresh, err := u.once(ctx, "jkt", "ahead", ahead, ahead.Add(31*time.Second)); !fresh || err != nil {
+		t.Fatal(fresh, err)
+	}
+	for i := range 3 * maxLive {
+		at := now.Add(time.Duration(i) * 100 * time.Millisecond)
+		if fresh, err := u.once(ctx, "jkt", fmt.Sprint("key", i), at, at.Add(31*time.Second)); !fresh || err != nil {
+			t.Fatalf("proof %d: %v %v", i, fresh, err)
+		}
+	}
+	if fresh, err := u.once(ctx, "jkt", "ahead", ahead, ahead.Add(31*time.Second)); fresh || err != nil {
+		t.Error("a proof was forgotten because the clock went back")
+	}
+}
