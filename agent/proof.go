@@ -152,6 +152,20 @@ func VerifyProof(proof string, check ProofCheck) (VerifiedProof, error) {
 	return readProof(v, key, check)
 }
 
+// UnverifiedProofRequest returns the method and the URL that a proof says it is
+// for, "" where it says nothing, for who has the proof without the request.
+func UnverifiedProofRequest(proof string) (method, url string) {
+	c, err := SplitCompact(proof)
+	if err != nil {
+		return "", ""
+	}
+	v, err := claims(c.UnverifiedPayload)
+	if err != nil {
+		return "", ""
+	}
+	return v.Get("htm").Str(), v.Get("htu").Str()
+}
+
 // proofKey reads the strict header.
 func proofKey(header jcs.Value) (PublicKey, error) {
 	if header.Len() != 3 || header.Get("typ").Str() != ProofType {

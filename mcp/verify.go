@@ -31,13 +31,13 @@ func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[stri
 		a.fail("token is missing")
 	}
 	audience := a.text("audience", 256, printablePattern)
-	shown := proof{text: a.text("proof", agent.MaxToken, printablePattern)}
+	proof, shown := a.text("proof", agent.MaxToken, printablePattern), agent.ProofCheck{Token: token}
 	asked := a.object("request")
 	request := readRequest(a, asked, &shown)
 	if a.err != nil {
 		return nil, s.refused(ctx, c, audit.Verified, "kavach/verify", a.err)
 	}
-	verdict, err := s.judge(ctx, token, audience, shown)
+	verdict, err := s.judge(ctx, audience, proof, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +68,9 @@ func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[stri
 // readRequest reads the action to decide on, and of the request that carries it
 // what its proof must be for. What is neither given nor named in without stays
 // unset, and a limit on it refuses.
-func readRequest(a *arguments, value jcs.Value, shown *proof) delegation.Request {
+func readRequest(a *arguments, value jcs.Value, shown *agent.ProofCheck) delegation.Request {
 	r := readArguments(value, "request.", "scope", "tool", "arguments", "resource", "host", "size", "without", "method", "url")
-	shown.method, shown.url = r.text("method", 32, methodPattern), r.text("url", 2048, printablePattern)
+	shown.Method, shown.URL = r.text("method", 32, methodPattern), r.text("url", 2048, printablePattern)
 	request := delegation.Request{Scope: delegation.NoScope()}
 	if scope := r.text("scope", 128, scopePattern); scope != "" {
 		request.Scope = delegation.AllOf(scope)
@@ -132,10 +132,11 @@ func (v *verdict) refuse(err error) error {
 	return nil
 }
 
-// judge runs steps 0 to 15 of delegation.md §6.
-func (s *Server) judge(ctx context.Context, token, audience string, shown proof) (*verdict, error) {
+// judge runs steps 0 to 15 of delegation.md §6 on a token, shown.Token.
+func (s *Server) judge(ctx context.Context, audience, proof string, shown agent.ProofCheck) (*verdict, error) {
 	v := &verdict{now: s.cfg.Now(), valid: true}
-	chain, err := s.cfg.Verifier.Verify(token, v.now)
+	shown.Now = v.now
+	chain, err := s.cfg.Verifier.Verify(shown.Token, v.now)
 	if err != nil {
 		v.unchecked = []string{"proof"}
 		return v, v.refuse(err)
@@ -149,7 +150,7 @@ func (s *Server) judge(ctx context.Context, token, audience string, shown proof)
 		}
 		return v, v.refuse(err)
 	}
-	unchecked, err := shown.check(chain, token, v.now)
+	unchecked, err := chain.CheckProof(proof, shown)
 	v.unchecked = append(v.unchecked, unchecked...)
 	if err != nil {
 		return v, v.refuse(err)

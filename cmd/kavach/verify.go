@@ -48,19 +48,19 @@ func (c *verifyCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
+	proof := ""
+	if c.Proof != "" {
+		if proof, err = w.readLine(c.Proof); err != nil {
+			return err
+		}
+	}
 	anchors, err := c.anchors(w)
 	if err != nil {
 		return err
 	}
 	v := verdict{now: w.now(), unchecked: []string{"revocation"}}
-	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, token, c.Audience)
-	if c.Proof != "" {
-		proof, err := w.readLine(c.Proof)
-		if err != nil {
-			return err
-		}
-		v.prove(proof, agent.ProofCheck{Method: c.Method, URL: c.URL, Token: token, Now: v.now})
-	}
+	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, c.Audience, proof,
+		agent.ProofCheck{Method: c.Method, URL: c.URL, Token: token, Now: v.now})
 	if asked && v.chain != nil {
 		v.decide(request)
 	} else {
@@ -79,6 +79,23 @@ func (c *verifyCmd) Run(w *world) error {
 		return &silentError{v.refusal}
 	case v.refusal != nil:
 		return v.refusal
+	}
+	return nil
+}
+
+// checkProof checks the flags about the proof of possession, and puts the method
+// into the spelling of a request.
+func (c *verifyCmd) checkProof() (err error) {
+	if c.Proof == "" && (c.Method != "" || c.URL != "") {
+		return usagef("", "--method and --url say what --proof must be for")
+	}
+	if c.Method != "" {
+		if c.Method, err = checkMethod(c.Method); err != nil {
+			return err
+		}
+	}
+	if c.URL != "" {
+		return checkHTTP("--url", c.URL)
 	}
 	return nil
 }
@@ -156,26 +173,32 @@ type verdict struct {
 	unchecked []string
 }
 
-// judge runs steps 0 to 13 of delegation.md §6; 15 cannot be decided here and
-// stays unchecked, and so does 14 unless a proof is at hand.
-func (v *verdict) judge(verifier *delegation.Verifier, token, audience string) {
-	chain, err := verifier.Verify(token, v.now)
+// judge runs steps 0 to 14 of delegation.md §6 on a token, shown.Token; 15
+// cannot be decided here and stays unchecked, and so does 14 as far as nothing
+// is at hand for it.
+func (v *verdict) judge(verifier *delegation.Verifier, audience, proof string, shown agent.ProofCheck) {
+	chain, err := verifier.Verify(shown.Token, v.now)
 	if err != nil {
 		v.unchecked = append(v.unchecked, "proof")
 		v.refuse(err)
 		return
 	}
 	v.chain = chain
-	if chain.Bound() {
-		// A bearer token has no holder to prove.
-		v.unchecked = append(v.unchecked, "proof")
-	}
 	// "only ISSUER/mcp and ISSUER/api take a token that names several"
 	check := chain.For
 	if audience == verifier.Issuer+"/mcp" || audience == verifier.Issuer+"/api" {
 		check = chain.ForAmong
 	}
 	if err := check(audience); err != nil {
+		if chain.Bound() {
+			v.unchecked = append(v.unchecked, "proof")
+		}
+		v.refuse(err)
+		return
+	}
+	unchecked, err := chain.CheckProof(proof, shown)
+	v.unchecked = append(v.unchecked, unchecked...)
+	if err != nil {
 		v.refuse(err)
 		return
 	}
