@@ -210,20 +210,24 @@ func (s *Server) report(ctx context.Context, d guard.Decision) error {
 		return nil
 	}
 	e := audit.Entry{
-		Action: audit.TokenRefuse, Result: audit.Denied, Reason: string(d.Reason), Resource: s.cfg.Issuer + Path,
-		Detail: map[string]any{"via": "api"},
+		Action: audit.TokenRefuse, Result: audit.Denied, Resource: s.cfg.Issuer + Path, Detail: map[string]any{"via": "api"},
 	}
+	if d.Chain != nil {
+		e = entry(d.Chain, e.Action, e.Result, e.Resource)
+	}
+	e.Reason = string(d.Reason)
 	// "To authenticated callers, and every refusal with reason replayed,
 	// revoked, key_reuse, refresh_reuse: whole, always."
 	switch {
 	case d.Reason == delegation.KeyReuse:
-	case d.Chain == nil || d.Reason == delegation.HolderBindingFailed:
+	case d.Chain == nil:
 		s.cfg.Refusals.Refuse(s.source(d.Request), Path, e)
 		return nil
-	default:
-		reason := e.Reason
-		e = entry(d.Chain, e.Action, e.Result, e.Resource)
-		e.Reason = reason
+	case d.Reason == delegation.HolderBindingFailed:
+		// The chain is genuine; who sent it did not show to be its holder.
+		e.Agent = ""
+		s.cfg.Refusals.Refuse(s.source(d.Request), Path, e)
+		return nil
 	}
 	return s.cfg.Commit.Commit(ctx, audit.Change{Entries: []audit.Entry{e}})
 }

@@ -29,19 +29,25 @@ func (s *Server) report(ctx context.Context, d guard.Decision) error {
 	if d.Allowed || d.Status == http.StatusForbidden {
 		return nil
 	}
-	e := audit.Entry{Action: audit.TokenRefuse, Result: audit.Denied, Reason: string(d.Reason), Resource: s.cfg.Issuer + Path, Detail: map[string]any{"via": "mcp"}}
+	e := audit.Entry{Action: audit.TokenRefuse, Detail: map[string]any{"via": "mcp"}}
+	if d.Chain != nil {
+		e = s.entry(&call{chain: d.Chain}, e.Action, "")
+	}
+	e.Result, e.Reason, e.Resource = audit.Denied, string(d.Reason), s.cfg.Issuer+Path
 	// "To authenticated callers, and every refusal with reason replayed,
 	// revoked, key_reuse, refresh_reuse: whole, always."
 	switch {
 	case d.Reason == delegation.KeyReuse:
-		return s.record(ctx, e)
-	case d.Chain == nil || d.Reason == delegation.HolderBindingFailed:
+	case d.Chain == nil:
+		s.cfg.Refusals.Refuse(s.cfg.Source(d.Request), Path, e)
+		return nil
+	case d.Reason == delegation.HolderBindingFailed:
+		// The chain is genuine; who sent it did not show to be its holder.
+		e.Agent = ""
 		s.cfg.Refusals.Refuse(s.cfg.Source(d.Request), Path, e)
 		return nil
 	}
-	about := s.entry(&call{chain: d.Chain}, e.Action, e.Result)
-	about.Reason, about.Resource = e.Reason, e.Resource
-	return s.record(ctx, about)
+	return s.record(ctx, e)
 }
 
 // refused records a refusal that this package decides itself, then hands it on.

@@ -169,6 +169,10 @@ func TestBoundTokensAtOurOwnResources(t *testing.T) {
 		if r := d.at("/api/v1/audit/entries", "GET", "", "DPoP "+h.token, proof); r.status != 401 {
 			t.Errorf("%s at the API, the proof again: %d %s", name, r.status, r.body)
 		}
+		stranger := held{d, h.token, newKey(t)}
+		if r := d.at("/api/v1/audit/entries", "GET", "", "DPoP "+h.token, stranger.proof("GET", "/api/v1/audit/entries")); r.status != 401 {
+			t.Errorf("%s at the API, proved by another key: %d %s", name, r.status, r.body)
+		}
 	}
 	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: d.keys.Cursor()})
 	page, err := reader.Entries(context.Background(), audit.Query{Sight: audit.Sight{All: true}, Action: audit.TokenRefuse, Limit: 100})
@@ -183,6 +187,28 @@ func TestBoundTokensAtOurOwnResources(t *testing.T) {
 	}
 	if replayed != 4 {
 		t.Errorf("%d records say replayed and by what chain, want 4", replayed)
+	}
+	// What was tried without its key is named too, and nobody is said to have
+	// acted. These records are not awaited.
+	unproved := map[string]int{}
+	for deadline := time.Now().Add(10 * time.Second); len(unproved) < 2 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		page, err := reader.Entries(context.Background(), audit.Query{Sight: audit.Sight{All: true}, Action: audit.TokenRefuse, Limit: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(unproved)
+		for _, e := range page.Entries {
+			if e.Entry.Reason != "holder_binding_failed" {
+				continue
+			}
+			if e.Entry.Agent != "" || e.Entry.Sub == "" || e.Entry.Grant == "" || len(e.Entry.Chain) == 0 {
+				t.Fatalf("unproved: %+v", e.Entry)
+			}
+			unproved[e.Entry.Detail["via"].(string)]++
+		}
+	}
+	if unproved["mcp"] == 0 || unproved["api"] == 0 {
+		t.Errorf("records of what was tried without its key: %v", unproved)
 	}
 
 	// Of many uses of one proof one wins.
