@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -287,6 +288,25 @@ func TestFullQueue(t *testing.T) {
 		wait.Wait()
 		if n := len(m.all()); n < 512 || n >= 2000 {
 			t.Errorf("%d records; some should have been queued and some not", n)
+		}
+	})
+}
+
+// Whoever hands a chain on can make it say more than a record has room for;
+// its refusals are in the log all the same.
+func TestRefusalOfALongChainIsRecorded(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, l *audit.Log) {
+		e := refusal(0)
+		for i := range 40 {
+			e.Chain = append(e.Chain, audit.Party{LID: fmt.Sprintf("lid%040d", i), ClientID: strings.Repeat("x", 256)})
+		}
+		l.Refuse("192.0.2.0/24", "/token", e)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if len(m.records) != 1 || len(m.records[0].Entry.Chain) != 40 || m.records[0].Entry.Detail[audit.DetailShortened] != true {
+			t.Errorf("%d records", len(m.records))
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"errors"
 	"sync"
 	"time"
@@ -61,8 +62,13 @@ func newRefusals(l *Log) *refusals {
 // Refusals to authenticated callers, and every refusal with reason replayed,
 // revoked, key_reuse or refresh_reuse, go through Commit.
 func (l *Log) Refuse(source, endpoint string, e Entry) {
-	e.ID = NewID()
-	if _, err := NewDraft(l.cfg.Store.LogID(), e); err != nil {
+	e.ID, e.Observed = NewID(), cmp.Or(e.Observed, l.cfg.Now().UnixMilli()) // it is sequenced a moment later
+	_, err := NewDraft(l.cfg.Store.LogID(), e)
+	if errors.Is(err, ErrInvalid) { // the long names in somebody's chain do not keep it out of the log
+		e = e.Slim()
+		_, err = NewDraft(l.cfg.Store.LogID(), e)
+	}
+	if err != nil {
 		l.cfg.Logger.Error("a refusal is not recorded", "endpoint", endpoint, "error", err)
 		return
 	}
@@ -87,9 +93,6 @@ func (r *refusals) add(key refusalKey, e Entry, now time.Time) {
 	}
 	if w.whole < refusalWhole && len(r.queue)+r.writing < refusalBacklog {
 		w.whole++
-		if e.Observed == 0 {
-			e.Observed = now.UnixMilli() // it is sequenced a moment later
-		}
 		r.queue = append(r.queue, e)
 		select {
 		case r.wake <- struct{}{}:
