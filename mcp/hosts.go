@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -113,10 +114,17 @@ func canonicalHost(hostport, scheme string) string {
 			port = "80"
 		}
 	}
-	if host == "" {
+	if host == "" || !isPort(port) {
 		return ""
 	}
 	return net.JoinHostPort(strings.ToLower(host), port)
+}
+
+// isPort: what follows the last colon may be anything, and a name such as
+// 127.0.0.1:80.evil.example is none of ours.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == text
 }
 
 // isLoopback accepts the three ways to write this machine and nothing that

@@ -41,6 +41,7 @@ func TestOrigin(t *testing.T) {
 		{"path", []string{"https://ok.example/x"}, 403},
 		{"name that resolves to loopback", []string{"http://127.0.0.1.nip.io"}, 403},
 		{"short loopback", []string{"http://127.1"}, 403},
+		{"port that is none", []string{"http://127.0.0.1:99999"}, 403},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var headers []string
@@ -86,7 +87,8 @@ func TestHost(t *testing.T) {
 	for host, status := range map[string]int{
 		"127.0.0.1:8420": 200, "localhost:9": 200, "LOCALHOST": 200, "[::1]:8420": 200, "kavach.internal": 200, "kavach.internal:80": 200,
 		"evil.example": 403, "127.0.0.1.nip.io": 403, "evil.example:8420": 403, "localhost.evil": 403, "127.1": 403,
-		"2130706433": 403, "0.0.0.0:8420": 403, "kavach.internal:444": 403,
+		"2130706433": 403, "0.0.0.0:8420": 403, "kavach.internal:444": 403, "127.0.0.1:8420.evil.example": 403, "localhost:evil.example": 403,
+		"[::1]:8420.evil.example": 403, "127.0.0.1:65536": 403, "127.0.0.1:0": 403, "127.0.0.1:+8420": 403, "127.0.0.1:08420": 403,
 	} {
 		if r := w.send(token, ping, "Host", host); r.status != status {
 			t.Errorf("Host %s: status %d, want %d", host, r.status, status)
