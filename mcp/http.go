@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"runtime/debug"
-	"strings"
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 
@@ -114,18 +113,15 @@ func (s *Server) serveAuthenticated(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	c := &call{message: m, chain: guard.From(r.Context()), credential: credential(r)}
+	c := &call{message: m, chain: guard.From(r.Context()), credential: guard.Credential(r.Context())}
 	if !s.authorize(w, r, c) {
 		return
 	}
+	if failure := m.decodes(); failure != nil {
+		s.fail(w, r, c, failure)
+		return
+	}
 	s.forward(w, r, c)
-}
-
-// credential is the text that the guard verified the chain of a request from:
-// it let one Authorization header of two words through.
-func credential(r *http.Request) guard.Secret {
-	_, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return guard.Secret(strings.TrimLeft(text, " "))
 }
 
 // turnAway refuses somebody who was not asked who they are.
@@ -219,7 +215,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if bytes.Contains(p, unparsable) {
 		// The library says which Go type it failed to fill.
 		a.swallow = true
-		body := (&rpcError{code: mcpgo.INVALID_PARAMS, message: "the params do not have the form that " + a.call.message.method + " takes"}).body(a.call.message.id)
+		body := (&rpcError{code: mcpgo.INVALID_PARAMS, message: a.call.message.unreadable()}).body(a.call.message.id)
 		if _, err := a.ResponseWriter.Write(body); err != nil {
 			return 0, err
 		}

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,10 @@ import (
 
 // maxBody bounds a request ("Bodies 64 KiB (MCP 1 MiB)").
 const maxBody = 1 << 20
+
+// maxValues bounds what a message is taken apart into: two bytes a value would
+// make fifty megabytes of one of 1 MiB.
+const maxValues = 1 << 16
 
 // maxRequestID bounds the one member that every answer repeats.
 const maxRequestID = 256
@@ -61,9 +66,9 @@ func headerMismatch(text string) *rpcError {
 // id as far as it is known, so that the refusal can be matched to the request.
 func parseMessage(body []byte) (*message, *rpcError) {
 	m := &message{}
-	v, err := jcs.Parse(body, jcs.Limits{Bytes: maxBody})
+	v, err := jcs.Parse(body, jcs.Limits{Bytes: maxBody, Values: maxValues})
 	if err != nil {
-		return m, &rpcError{http.StatusBadRequest, mcpgo.PARSE_ERROR, "the body is not strict JSON (RFC 8259, no duplicate members)", nil}
+		return m, &rpcError{http.StatusBadRequest, mcpgo.PARSE_ERROR, "the body is not strict JSON (RFC 8259, no duplicate members, at most 65536 values)", nil}
 	}
 	switch v.Kind() {
 	case jcs.Object:
@@ -240,6 +245,30 @@ func (m *message) body() []byte {
 		panic("mcp: a parsed message has no canonical form: " + err.Error()) // impossible: it came from jcs.Parse
 	}
 	return b
+}
+
+// decodes checks, for the calls that are recorded, that the library can read
+// what it is handed: one that it cannot is refused here, where it leaves a
+// record, and not by the library, where it leaves none.
+func (m *message) decodes() *rpcError {
+	var into any
+	switch mcpgo.MCPMethod(m.method) {
+	case mcpgo.MethodToolsCall:
+		into = &mcpgo.CallToolRequest{}
+	case mcpgo.MethodResourcesRead:
+		into = &mcpgo.ReadResourceRequest{}
+	default:
+		return nil
+	}
+	if err := json.Unmarshal(m.body(), into); err != nil {
+		return invalidParams(m.unreadable())
+	}
+	return nil
+}
+
+// unreadable says that params are of another form, without the names of types.
+func (m *message) unreadable() string {
+	return "the params do not have the form that " + m.method + " takes"
 }
 
 // reason is the error's name in the log.

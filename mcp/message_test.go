@@ -27,6 +27,7 @@ func TestMalformedMessages(t *testing.T) {
 		{"invalid UTF-8", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\xff\"}", -32700},
 		{"lone surrogate", `{"jsonrpc":"2.0","id":1,"method":"ping\ud800"}`, -32700},
 		{"byte order mark", "\ufeff" + ping, -32700},
+		{"too many values", `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":[` + strings.Repeat("1,", 1<<16) + `1]}}`, -32700},
 		{"duplicate member", `{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}`, -32700},
 		{"duplicate deep in arguments", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"verify","arguments":{"token":"a","token":"b"}}}`, -32700},
 		{"duplicate after unescaping", `{"jsonrpc":"2.0","id":1,"method":"ping","meth\u006fd":"tools/list"}`, -32700},
@@ -179,6 +180,29 @@ func TestParamsOfAnotherForm(t *testing.T) {
 		id, _ := v.Get("id").Int()
 		if code != -32602 || id != 3 || strings.Contains(string(r.body), "Go ") || strings.Contains(string(r.body), "json:") {
 			t.Errorf("%s: %d %s", method, r.status, r.body)
+		}
+	}
+}
+
+// "Recorded is … every tools/call, resource read": also one that the library
+// cannot decode.
+func TestParamsThatCannotBeDecodedAreRecorded(t *testing.T) {
+	for method, params := range map[string]string{
+		"tools/call":     `{"name":"verify","arguments":{"token":"x","audience":1e400}}`,
+		"resources/read": `{"uri":"kavach://identity","arguments":{"x":1e400}}`,
+	} {
+		w := newWorld(t)
+		r := w.send(w.everything(), `{"jsonrpc":"2.0","id":3,"method":"`+method+`","params":`+params+`}`)
+		code, _ := r.json(t).Get("error").Get("code").Int()
+		if r.status != http.StatusBadRequest || code != -32602 {
+			t.Errorf("%s: %d %s", method, r.status, r.body)
+		}
+		if len(w.entries) != 1 || w.entries[0].Result != audit.Denied || w.entries[0].Reason != "malformed" {
+			t.Errorf("%s: the log has %+v", method, w.entries)
+		}
+		w.logDown = true
+		if r := w.send(w.everything(), `{"jsonrpc":"2.0","id":3,"method":"`+method+`","params":`+params+`}`); r.status != http.StatusServiceUnavailable {
+			t.Errorf("%s, without the log: %d %s", method, r.status, r.body)
 		}
 	}
 }
