@@ -173,9 +173,9 @@ func readObject(r *http.Request, limit int, said string) (v jcs.Value, _ *proble
 	case err != nil:
 		return v, &problem{http.StatusBadRequest, "the body could not be read"}
 	}
-	v, err = jcs.Parse(text, jcs.Limits{Bytes: limit})
+	v, err = jcs.Parse(text, jcs.Limits{Bytes: limit, Values: maxValues})
 	if err != nil || v.Kind() != jcs.Object {
-		return v, &problem{http.StatusBadRequest, "the body must be one JSON object without repeated members"}
+		return v, &problem{http.StatusBadRequest, "the body must be one JSON object without repeated members, of at most 32768 values"}
 	}
 	return v, nil
 }

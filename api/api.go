@@ -29,6 +29,11 @@ const (
 // maxBody bounds a request ("Bodies 64 KiB"); see maxReportBody for reports.
 const maxBody = 64 << 10
 
+// maxValues bounds what a body is taken apart into: two bytes a value would make
+// a hundred megabytes of 2 MiB. A batch of 500 entries with every member has
+// fewer than 25,000.
+const maxValues = 1 << 15
+
 // Auditor reads the log. A *audit.Reader is one.
 type Auditor interface {
 	Entries(ctx context.Context, q audit.Query) (audit.Page, error)

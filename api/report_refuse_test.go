@@ -144,6 +144,11 @@ func TestReportRefusesEntries(t *testing.T) {
 	if r := d.send("POST", "/api/v1/audit/entries", token, `{"entries":["`+strings.Repeat("x", 2<<20)+`"]}`); r.status != 413 {
 		t.Errorf("%d %s", r.status, r.body)
 	}
+	// Few bytes, many values.
+	many := `{"entries":[` + strings.Repeat("1,", 1<<15) + `1]}`
+	if r := d.send("POST", "/api/v1/audit/entries", token, many); r.status != 400 || !strings.Contains(string(r.body), "32768") {
+		t.Errorf("%d %.200s", r.status, r.body)
+	}
 	if n := len(d.records("rs.access")); n != 0 {
 		t.Errorf("%d entries were written", n)
 	}

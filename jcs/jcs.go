@@ -47,6 +47,10 @@ type Limits struct {
 	Depth int
 	// Bytes is the size of the text allowed; 0 means 1 GiB.
 	Bytes int
+	// Values is how many values the text may have, names of members included;
+	// 0 means any number. A value takes sixteen times the memory of the two
+	// bytes that it may stand in.
+	Values int
 }
 
 // Kind is the type of a value.

@@ -336,3 +336,19 @@ func TestBase64URL(t *testing.T) {
 		}
 	}
 }
+
+// A body of a few bytes for each value must not take its memory many times over.
+func TestLimitsValues(t *testing.T) {
+	for text, n := range map[string]int{"1": 1, "[]": 1, "[1,2]": 3, `{"a":1}`: 3, `{"a":[true,null],"b":{}}`: 7} {
+		if _, err := jcs.Parse([]byte(text), jcs.Limits{Values: n}); err != nil {
+			t.Errorf("%s has %d values: %v", text, n, err)
+		}
+		if _, err := jcs.Parse([]byte(text), jcs.Limits{Values: n - 1}); n > 1 && !errors.Is(err, jcs.ErrMalformed) {
+			t.Errorf("%s has no more than %d values: %v", text, n-1, err)
+		}
+	}
+	text := []byte("[" + strings.Repeat("1,", 1<<20) + "1]")
+	if n := testing.AllocsPerRun(1, func() { _, _ = jcs.Parse(text, jcs.Limits{Values: 1000}) }); n > 20 {
+		t.Errorf("%v allocations for a text that is refused", n)
+	}
+}

@@ -19,6 +19,7 @@ func Parse(data []byte, limits Limits) (Value, error) {
 		// caller may reuse its buffer.
 		s:     string(data),
 		depth: limits.Depth,
+		most:  limits.Values,
 		doc:   &document{nodes: make([]node, 0, min(len(data)/12+4, 256))},
 	}
 	p.space()
@@ -37,6 +38,7 @@ type parser struct {
 	s     string
 	i     int // next byte
 	depth int // containers that may still be opened
+	most  int // values that there may be; 0: any number
 	doc   *document
 }
 
@@ -62,6 +64,9 @@ func (p *parser) leaf(kind Kind, text string) {
 func (p *parser) value() error {
 	if p.i >= len(p.s) {
 		return p.fail("unexpected end")
+	}
+	if p.most > 0 && len(p.doc.nodes) >= p.most {
+		return p.fail("too many values")
 	}
 	switch c := p.s[p.i]; c {
 	case '{':
