@@ -210,12 +210,5 @@ func sightOf(chain *delegation.Chain) audit.Sight {
 	if chain.HasScope(scopeAuditRead) {
 		return audit.Sight{All: true, Caller: chain.Principal()}
 	}
-	if chain.Bound() {
-		return audit.Sight{Key: chain.JKT()}
-	}
-	sight := audit.Sight{Grant: chain.GrantID(), Path: chain.Path()}
-	if len(sight.Path) <= 2 { // the principal and a client: nobody acts in between
-		sight.Person = chain.Principal()
-	}
-	return sight
+	return audit.SightOf(chain)
 }

@@ -34,6 +34,31 @@ type Sight struct {
 	Person string
 }
 
+// Holder is who holds a verified credential, as far as the log asks. A
+// *delegation.Chain is one.
+type Holder interface {
+	// Principal is whose authority it is, Path who acts, from the principal on.
+	Principal() string
+	Path() []string
+	// GrantID is what the credential stands on.
+	GrantID() string
+	// JKT is the thumbprint of the key that it is bound to, "" for none.
+	JKT() string
+}
+
+// SightOf is what a holder may see without audit:read: its own subtree
+// (audit.md §4).
+func SightOf(h Holder) Sight {
+	if jkt := h.JKT(); jkt != "" {
+		return Sight{Key: jkt}
+	}
+	s := Sight{Grant: h.GrantID(), Path: h.Path()}
+	if len(s.Path) <= 2 { // the principal and a client: nobody acts in between
+		s.Person = h.Principal()
+	}
+	return s
+}
+
 // Query selects records. Empty members do not filter.
 type Query struct {
 	// Sight is who asks; the cursor is bound to it.
