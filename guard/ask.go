@@ -50,6 +50,15 @@ func From(ctx context.Context) *delegation.Chain {
 	return nil
 }
 
+// Credential returns the token or chain that From was verified from, "" where no
+// guard ran: for a handler that has to hand it on.
+func Credential(ctx context.Context) Secret {
+	if v := visitOf(ctx); v != nil {
+		return v.credential
+	}
+	return ""
+}
+
 // Allows is what a handler behind Authenticate asks before it acts: step 16,
 // From(ctx).Allows, and at the first request allowed step 17, that the proof of
 // possession was never used before. It returns nil or a *delegation.Refusal; in

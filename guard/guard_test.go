@@ -343,7 +343,7 @@ func TestAuthenticate(t *testing.T) {
 	if rec.Code != 403 {
 		t.Errorf("without a guard: %d", rec.Code)
 	}
-	if guard.From(t.Context()) != nil {
+	if guard.From(t.Context()) != nil || guard.Credential(t.Context()) != "" {
 		t.Error("a chain out of nothing")
 	}
 }
