@@ -25,9 +25,10 @@ type handover struct {
 	// and its key, and cardOnce spends it.
 	card     string
 	cardOnce audit.Effect
-	// asks says that client asks for itself, so that it gets no scope that it is
-	// not registered with.
-	asks bool
+	// asks says that a client asks for itself, so that it gets no scope but those
+	// it is registered with.
+	asks       bool
+	registered []string
 	// rest says that without scopes everything is asked for that the parent has
 	// for the audience, and without audience that of the parent. Otherwise no
 	// scope is asked for.
@@ -205,7 +206,7 @@ func (h *handover) target(cat *Catalog, standing Standing) error {
 	}
 	if h.rest && len(ask.Scopes) == 0 {
 		ask.Scopes = slices.DeleteFunc(h.parent.Scopes(), func(scope string) bool {
-			return !cat.belongs(scope, audience) || h.asks && !slices.Contains(h.client.Scopes, scope)
+			return !cat.belongs(scope, audience) || h.asks && !slices.Contains(h.registered, scope)
 		})
 		if len(ask.Scopes) == 0 && len(h.parent.Scopes()) > 0 {
 			return errScope("none of the token's scopes belongs to the resource and to the client")
@@ -217,7 +218,7 @@ func (h *handover) target(cat *Catalog, standing Standing) error {
 		if !h.parent.HasScope(scope) {
 			return &delegation.Refusal{Reason: delegation.NotNarrower, Dimension: delegation.DimensionScope, Detail: scope, Part: -1}
 		}
-		if h.asks && !slices.Contains(h.client.Scopes, scope) {
+		if h.asks && !slices.Contains(h.registered, scope) {
 			return errScope("the client is not registered for this scope")
 		}
 		if !cat.belongs(scope, audience) {

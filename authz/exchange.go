@@ -31,8 +31,9 @@ func (c Client) MayExchange() bool {
 	return c.Kind == KindStatic && !c.Public() && len(c.Scopes) > 0 && (c.May(GrantClientCredentials) || c.May(GrantExchange))
 }
 
-// exchange serves the grant of RFC 8693: it finds out who asks for what and whether the subject is theirs, and has derive decide. What is issued
-// is committed together with everything that may come once.
+// exchange serves the grant of RFC 8693: it finds out who asks for what and
+// whether the subject is theirs, and has derive decide. What is issued is
+// committed together with everything that may come once.
 func (s *Server) exchange(ctx context.Context, r *http.Request, f *flow) (map[string]any, error) {
 	// Who sends it comes first: a refusal to a client that authenticated is
 	// recorded as its own.
@@ -98,7 +99,7 @@ func (s *Server) sender(ctx context.Context, r *http.Request, f *flow) error {
 		return err
 	}
 	if !f.client.MayExchange() && !(f.client.Kind == KindStatic && f.client.Public()) {
-		return badRequest("unauthorized_client", "token exchange is for agents and for clients that an operator gave scopes")
+		return errMayNotExchange
 	}
 	return nil
 }
@@ -159,24 +160,38 @@ func (s *Server) mayExchange(ctx context.Context, f *flow, h *handover) error {
 			string(delegation.HolderBindingFailed),
 		}
 	case known && (holds || f.client.ID == last.ID || f.client.ID == h.parent.MayAct()):
-		h.ask.Caller, h.asks = f.client.ID, true
+		h.ask.Caller, h.asks, h.registered = f.client.ID, true, f.client.Scopes
 		return nil
 	case known:
 		return reasoned{badRequest("unauthorized_client", "subject_token was not issued to this client"), "not_owner"}
 	case !holds:
 		return unauthenticated()
 	}
-	// Who proves the key, and is no client that authenticates. §3b binds whom
-	// the token was issued to all the same.
+	// Who proves the key, and is no client that authenticates. A link's client
+	// is its delegator's word; of a single token it is whom we issued it to.
+	if h.parent.Len() > 1 {
+		return nil
+	}
 	holder, err := s.cfg.Registry.cachedClient(ctx, last.ID)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	if err == nil && last.Proved && holder.Kind == KindRegistered {
-		return badRequest("unauthorized_client", "token exchange is for agents and for clients that an operator gave scopes")
+	// To leave the authentication out must not help: §3b binds the client all
+	// the same.
+	if public := holder.Kind == KindStatic && holder.Public(); !public {
+		if !holder.MayExchange() {
+			return errMayNotExchange
+		}
+		h.asks, h.registered = true, holder.Scopes
 	}
 	return nil
 }
+
+// errMayNotExchange is the answer of §3b.
+var errMayNotExchange = badRequest("unauthorized_client", "token exchange is for agents and for clients that an operator gave scopes")
 
 // about makes the record of the request one of the handover, which is known
 // from here on.
