@@ -59,11 +59,11 @@ var agentAttacks = []attackRow{
 			if got.status != http.StatusOK || got.json(t)["token_type"] != "DPoP" {
 				t.Errorf("%s: the right key: %d %s", name, got.status, got.body)
 			}
-			bound, _ := got.json(t)["access_token"].(string)
+			bound := got.text(t, "access_token")
 			wantChallenge(t, name+", bound as Bearer", a.rpc(t, "verify", `{}`, "Authorization", "Bearer "+bound))
 			// A thief of the used code without its key ends nothing.
 			wantOAuth(t, name+", used", a.bySigned(t, good, a.tokenProof(other)), 400, "invalid_grant")
-			refresh := url.Values{"grant_type": {"refresh_token"}, "client_id": {c.ID}, "refresh_token": {got.json(t)["refresh_token"].(string)}}
+			refresh := url.Values{"grant_type": {"refresh_token"}, "client_id": {c.ID}, "refresh_token": {got.text(t, "refresh_token")}}
 			if again := a.bySigned(t, refresh, a.tokenProof(key)); again.status != http.StatusOK {
 				t.Errorf("%s: the family died: %d %s", name, again.status, again.body)
 			}
@@ -78,7 +78,7 @@ var agentAttacks = []attackRow{
 		}
 		form := url.Values{"grant_type": {"refresh_token"}, "client_id": {a.public.ID}}
 		for range 2 { // the successor is bound as its predecessor
-			form.Set("refresh_token", got.json(t)["refresh_token"].(string))
+			form.Set("refresh_token", got.text(t, "refresh_token"))
 			a.secrets = append(a.secrets, form.Get("refresh_token"))
 			wantOAuth(t, "no proof", a.bySigned(t, form), 400, "invalid_grant")
 			wantOAuth(t, "another key", a.bySigned(t, form, a.tokenProof(other)), 400, "invalid_grant")
@@ -91,7 +91,7 @@ var agentAttacks = []attackRow{
 			if next.status != http.StatusOK || next.json(t)["token_type"] != "DPoP" {
 				t.Fatalf("the right key: %d %s", next.status, next.body)
 			}
-			form.Set("refresh_token", next.json(t)["refresh_token"].(string))
+			form.Set("refresh_token", next.text(t, "refresh_token"))
 			wantOAuth(t, "the proof again", a.bySigned(t, form, proof), 400, "invalid_dpop_proof")
 			got = next
 		}
@@ -102,7 +102,7 @@ var agentAttacks = []attackRow{
 		if up.status != http.StatusOK || up.json(t)["token_type"] != "DPoP" {
 			t.Fatalf("binding at refresh: %d %s", up.status, up.body)
 		}
-		form.Set("refresh_token", up.json(t)["refresh_token"].(string))
+		form.Set("refresh_token", up.text(t, "refresh_token"))
 		wantOAuth(t, "and back", a.bySigned(t, form), 400, "invalid_grant")
 		wantOAuth(t, "and another key", a.bySigned(t, form, a.tokenProof(other)), 400, "invalid_grant")
 	}},
@@ -214,7 +214,7 @@ var agentAttacks = []attackRow{
 		if got.status != http.StatusOK || got.json(t)["token_type"] != "DPoP" {
 			t.Fatalf("%d %s", got.status, got.body)
 		}
-		refresh := url.Values{"grant_type": {"refresh_token"}, "client_id": {answer.ID}, "refresh_token": {got.json(t)["refresh_token"].(string)}}
+		refresh := url.Values{"grant_type": {"refresh_token"}, "client_id": {answer.ID}, "refresh_token": {got.text(t, "refresh_token")}}
 		wantOAuth(t, "refresh without a proof", a.bySigned(t, refresh), 400, "invalid_dpop_proof")
 		if again := a.bySigned(t, refresh, a.tokenProof(key)); again.status != http.StatusOK {
 			t.Errorf("%d %s", again.status, again.body)
@@ -230,7 +230,7 @@ var agentAttacks = []attackRow{
 		if held.status != http.StatusOK {
 			t.Fatalf("%d %s", held.status, held.body)
 		}
-		exchange := url.Values{"grant_type": {exchangeGrant}, "subject_token": {held.json(t)["access_token"].(string)}, "subject_token_type": {accessType}}
+		exchange := url.Values{"grant_type": {exchangeGrant}, "subject_token": {held.text(t, "access_token")}, "subject_token_type": {accessType}}
 		wantOAuth(t, "exchange", a.form(t, "/oauth/token", exchange.Encode(), authorization...), 400, "invalid_dpop_proof", "invalid_request")
 	}},
 	{"keys at registration", func(t *testing.T, a *attack) {

@@ -116,6 +116,16 @@ func (r reply) json(t *testing.T) map[string]any {
 	return out
 }
 
+// text is a member of the answer that has to be there.
+func (r reply) text(t *testing.T, name string) string {
+	t.Helper()
+	text, _ := r.json(t)[name].(string)
+	if text == "" {
+		t.Fatalf("%d %s has no %s", r.status, r.body, name)
+	}
+	return text
+}
+
 // internals is what no answer may hold.
 var internals = regexp.MustCompile(`(?i)goroutine |\.go:\d|sqlite|select .* from|panic`)
 

@@ -114,7 +114,7 @@ func (s *server) wantRefusals(t *testing.T, reason string, n int) {
 // TestLives sends what was good once and is not any more, to a server whose
 // lives are short.
 func TestLives(t *testing.T) {
-	s := start(t, "--refresh-replay", "1s", "--code-ttl", "2s", "--agent-ttl", "2s")
+	s := start(t, "--refresh-replay", "1s", "--code-ttl", "3s", "--agent-ttl", "2s")
 	dev := newPerson(t, "dev", "dev")
 	owner := s.codeClient(t, "owner")
 	agent := s.newAgent(t, "short-lived", "kavach:verify kavach:delegate", "--capability", "delegate")
@@ -126,7 +126,7 @@ func TestLives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2100 * time.Millisecond)
+		time.Sleep(3100 * time.Millisecond)
 		got, err := c.redeem(back.Query().Get("code"), r.verifier)
 		if err != nil || got.Status != http.StatusBadRequest || got.Error != "invalid_grant" || got.Access != "" || got.Refresh != "" {
 			t.Errorf("%v %+v", err, got)
@@ -177,8 +177,8 @@ func TestLives(t *testing.T) {
 				t.Errorf("exchange of %s: %v %+v", name, err, got)
 			}
 		}
-		fresh := agent.signedIn("kavach:verify", nil).Access
 		for name, token := range map[string]string{"plain": plain.Access, "bound": bound, "chain": chain} {
+			fresh := agent.signedIn("kavach:verify", nil).Access
 			if got := agent.called(fresh, "verify", map[string]any{"token": token, "audience": s.Issuer + "/mcp"}); got["valid"] != false {
 				t.Errorf("verify of %s: %v", name, got)
 			}
