@@ -47,7 +47,7 @@ func (c *exchangeCmd) Run(w *world) error {
 	if err != nil {
 		return serverError("exchanging the token", c.Issuer, err)
 	}
-	return w.printCredential(credential, ask.Scopes, c.JSON)
+	return w.printCredential(credential, wanted{ask.Scopes, c.TTL}, c.JSON)
 }
 
 // ask puts the flags together.

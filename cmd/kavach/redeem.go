@@ -29,5 +29,5 @@ func (c *redeemCmd) Run(w *world) error {
 	if err != nil {
 		return serverError("redeeming the handle", c.Issuer, err)
 	}
-	return w.printCredential(credential, nil, c.JSON)
+	return w.printCredential(credential, wanted{}, c.JSON)
 }

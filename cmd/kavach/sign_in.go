@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // agentFlags say as whom a command talks, and to which server.
@@ -61,9 +63,28 @@ func (f holderFlag) holder(w *world, agentID string) (agent.PrivateKey, error) {
 	return key, err
 }
 
+// wanted is what a token was asked to be; zero members were left to the server.
+type wanted struct {
+	scopes []string
+	ttl    time.Duration
+}
+
+// clamped says whether a token lives shorter than it was asked to. It reads what
+// the token says of itself, so that the clocks of two machines do not matter.
+func (a wanted) clamped(c client.Credential) bool {
+	parts, err := delegation.Inspect(string(c.Token))
+	if err != nil || a.ttl == 0 {
+		return false
+	}
+	claims := parts[len(parts)-1].UnverifiedClaims
+	iat, _ := claims.Get("iat").Int()
+	exp, _ := claims.Get("exp").Int()
+	return exp-iat < int64(a.ttl/time.Second)
+}
+
 // printCredential prints a token that was just issued: the token alone on
 // stdout, so that it can go into a file.
-func (w *world) printCredential(c client.Credential, asked []string, asJSON bool) error {
+func (w *world) printCredential(c client.Credential, asked wanted, asJSON bool) error {
 	if asJSON {
 		m := map[string]any{
 			"token": string(c.Token), "scopes": c.Scopes, "audience": c.Audience,
@@ -72,10 +93,16 @@ func (w *world) printCredential(c client.Credential, asked []string, asJSON bool
 		if !c.Key.IsZero() {
 			m["jkt"] = c.Key.Public().Thumbprint()
 		}
+		if asked.ttl != 0 {
+			m["clamped"] = asked.clamped(c)
+		}
 		return w.printJSON(m)
 	}
 	fmt.Fprintln(w.stdout, string(c.Token))
-	if missing := without(asked, c.Scopes); len(missing) > 0 {
+	if asked.clamped(c) {
+		w.note("it lives until %s, with what it comes from", when(c.Expires))
+	}
+	if missing := without(asked.scopes, c.Scopes); len(missing) > 0 {
 		w.note("hint: it does not hold %s: the manifest, the grant and the owner each limit what an agent gets", oneLine(strings.Join(missing, " ")))
 	}
 	return nil

@@ -41,7 +41,7 @@ func (c *tokenGetCmd) Run(w *world) error {
 	if err != nil {
 		return serverError("signing in", c.Issuer, err)
 	}
-	return w.printCredential(credential, ask.Scopes, c.JSON)
+	return w.printCredential(credential, wanted{scopes: ask.Scopes}, c.JSON)
 }
 
 // checkScopes refuses what cannot be a scope before anybody is asked.
