@@ -47,8 +47,9 @@ type Scan struct {
 type ReadStore interface {
 	// Records returns the rows of a scan, each once.
 	Records(ctx context.Context, s Scan) ([]Raw, error)
-	// RecordsByID returns the records with that entry id, of every writer.
-	RecordsByID(ctx context.Context, id string) ([]Raw, error)
+	// RecordsByID returns the records with those entry ids, a batch of reports at
+	// the most, of every writer.
+	RecordsByID(ctx context.Context, ids ...string) ([]Raw, error)
 	// SeqsByTime and SeqsByPrefix return the places, in no order, of records
 	// with a time in [since, until] or a resource with that prefix, at most
 	// limit.
@@ -102,17 +103,15 @@ func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) 
 // Written returns those of the entries that the writer has in the log, by id. It
 // asks nobody's sight: a writer may see what it wrote.
 func (r *Reader) Written(ctx context.Context, by string, ids []string) (map[string]Stored, error) {
+	rows, err := r.cfg.Store.RecordsByID(ctx, ids...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading records: %w", ErrAudit, err)
+	}
 	found := make(map[string]Stored)
-	for _, id := range ids {
-		rows, err := r.cfg.Store.RecordsByID(ctx, id)
-		if err != nil {
-			return nil, fmt.Errorf("%w: reading a record: %w", ErrAudit, err)
-		}
-		for _, row := range rows {
-			if stored, err := ParseRecord(row.Bytes); err == nil && stored.Entry.By == by {
-				stored.Leaf = row.Leaf
-				found[id] = stored
-			}
+	for _, row := range rows {
+		if stored, err := ParseRecord(row.Bytes); err == nil && stored.Entry.By == by {
+			stored.Leaf = row.Leaf
+			found[stored.Entry.ID] = stored
 		}
 	}
 	return found, nil

@@ -76,8 +76,10 @@ func (s *Store) Records(ctx context.Context, scan audit.Scan) ([]audit.Raw, erro
 }
 
 // RecordsByID implements audit.ReadStore.
-func (s *Store) RecordsByID(ctx context.Context, id string) ([]audit.Raw, error) {
-	return collect(ctx, s, scanRaw, `SELECT seq, leaf, bytes FROM audit_records WHERE id = $1 ORDER BY seq`, id)
+func (s *Store) RecordsByID(ctx context.Context, ids ...string) ([]audit.Raw, error) {
+	var l list
+	query := `SELECT seq, leaf, bytes FROM audit_records WHERE id IN ` + l.in(ids) + ` ORDER BY seq`
+	return collect(ctx, s, scanRaw, query, l.args...)
 }
 
 // SeqsByTime implements audit.ReadStore.
