@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,6 +74,23 @@ func TestAssertionReplay(t *testing.T) {
 			t.Fatalf("%v %+v", err, got)
 		}
 		refused(t, "decided", assertion)
+	})
+
+	t.Run("A-43 spent by a registration", func(t *testing.T) {
+		key := newEd25519()
+		assertion := key.assertion(key.thumbprint(), first.Issuer)
+		enrolment := strings.TrimSpace(first.cli("", "agent", "enrol", "--owner", "dev"))
+		body := encode(map[string]string{"manifest": key.manifest("registers", "kavach:verify"), "assertion": assertion, "enrolment_token": enrolment})
+		response, err := http.Post(first.Issuer+"/api/v1/agents", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusCreated {
+			t.Fatalf("registering: %d", response.StatusCode)
+		}
+		refused(t, "registered with", assertion)
+		spent = append(spent, assertion)
 	})
 
 	t.Run("A-43 fifty in parallel, at all endpoints of two processes", func(t *testing.T) {
