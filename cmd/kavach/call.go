@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/client"
 	"github.com/kavach-dev/kavach/delegation"
-	"github.com/kavach-dev/kavach/jcs"
 )
 
 // callCmd sends one request as the holder of a token would: with token and
@@ -63,7 +63,7 @@ func hold(token string, key agent.PrivateKey, f heldFlags) (client.Credential, e
 	if err == nil {
 		return c, nil
 	}
-	hint := "--token-file holds a token or chain, and --key-file the key that it was made for"
+	hint := f.TokenFile + " must be a token or chain, and " + f.KeyFile + " the key that it was made for"
 	if f.KeyFile == "" {
 		hint = "a bound token needs its key: --key-file holder.key.json"
 	}
@@ -223,30 +223,49 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 func callError(err error) error {
 	var refused *delegation.Refusal
 	if errors.As(err, &refused) {
-		return refused
+		return withHint(refused, refusalHint(refused))
 	}
 	var timeout interface{ Timeout() bool }
+	var unknown *net.DNSError
 	switch {
+	case errors.As(err, &unknown) && unknown.IsNotFound:
+		return withHint(clientError(err), "--resolve HOST=ADDRESS says where it is")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return withHint(errors.New("no answer in time"), "--timeout 5m waits longer")
 	case untrusted(err):
 		return withHint(clientError(err), cacertHint)
+	case isNetwork(err):
+		return withHint(clientError(err), "is the server running there? --resolve HOST=ADDRESS says where a name is")
 	}
 	return clientError(err)
 }
 
-// statusError is what a server refused, in its own words.
+// tokenHint says where to look when a token does not allow something.
+const tokenHint = "`kavach token inspect FILE` shows what the token allows"
+
+// refusalHint says what to do about what is refused before it leaves.
+func refusalHint(refused *delegation.Refusal) string {
+	switch refused.Reason {
+	case delegation.Expired:
+		return "get a new token, or have it handed on again"
+	case delegation.ConstraintViolated:
+		return tokenHint
+	}
+	return ""
+}
+
+// statusError is what a server refused, in its own words, without what it
+// repeats of token and proof: those stand in no message.
 func statusError(resp *http.Response, body []byte) error {
 	status := fmt.Sprintf("status %d of %s", resp.StatusCode, resp.Request.URL.Host)
-	v, err := jcs.Parse(body, jcs.Limits{})
-	code, description := v.Get("error").Str(), v.Get("error_description").Str()
-	if err != nil || code == "" {
+	said := client.ReadError(resp, body)
+	if said.Code == "" {
 		return errors.New(status)
 	}
-	text := strings.TrimSuffix(code+": "+description, ": ")
+	code, text := said.Code, strings.TrimSuffix(said.Code+": "+said.Description, ": ")
 	switch code {
 	case "insufficient_scope", "constraint_violated":
-		return withHint(fmt.Errorf("refused: %s (%s)", text, status), "`kavach token inspect FILE` shows what the token allows")
+		return withHint(fmt.Errorf("refused: %s (%s)", text, status), tokenHint)
 	case "invalid_token":
 		return withHint(fmt.Errorf("refused: %s (%s)", text, status), "it may have expired, be revoked or be for somebody else: `kavach token inspect FILE` shows it")
 	}

@@ -85,6 +85,10 @@ func delegateHint(err error) string {
 		return ""
 	}
 	switch refused.Reason {
+	case delegation.Malformed:
+		if refused.Dimension == delegation.DimensionNetwork {
+			return "write it like git.internal, git.internal:443 or *.internal"
+		}
 	case delegation.NotNarrower, delegation.AudienceWidened:
 		return "a link can only narrow: `kavach token inspect` shows what the chain has"
 	case delegation.DepthInvalid:

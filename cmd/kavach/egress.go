@@ -41,7 +41,7 @@ func (c *egressCmd) Run(w *world) error {
 		return withHint(plain(err), "--listen takes another address")
 	}
 	w.note("ready http://%s", l.Addr())
-	w.note("hint: HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s in front of a program; of https it sees the host and the number of bytes, and adds no token", l.Addr())
+	w.note("hint: http_proxy=http://%[1]s https_proxy=http://%[1]s in front of a program; of https it sees the host and the number of bytes, and adds no token", l.Addr())
 	err = (&client.Egress{Transport: transport, Log: w.logger()}).Serve(w.ctx, l)
 	if errors.Is(err, context.Canceled) || w.ctx.Err() != nil {
 		return nil // told to stop

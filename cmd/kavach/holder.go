@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/kavach-dev/kavach/agent"
@@ -51,6 +52,9 @@ func (w *world) readPrivateKey(name string) (agent.PrivateKey, error) {
 	}
 	key, err := agent.ParsePrivateKey(data)
 	if err != nil {
+		if v, parseErr := jcs.Parse(data, jcs.Limits{Bytes: agent.MaxToken}); parseErr == nil && v.Get("kty").Exists() && !v.Get("d").Exists() {
+			err = errors.New("it holds a public key")
+		}
 		return agent.PrivateKey{}, withHint(fmt.Errorf("reading the key file %s: %w", name, err),
 			"a key file is one private JWK, as `kavach agent create` and `kavach holder new` write it")
 	}

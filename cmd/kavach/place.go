@@ -155,6 +155,8 @@ func openError(db string, err error) error {
 		hint := "name it with --data or --db; `kavach serve` or `kavach migrate` creates one"
 		if _, err := os.Stat(filepath.Join(defaultDevData, "kavach.db")); err == nil && !strings.Contains(db, defaultDevData) {
 			hint += "\n--dev names the one of `kavach serve --dev` in this folder"
+		} else if filepath.Clean(strings.TrimPrefix(db, "sqlite:")) == filepath.Join(defaultDevData, "kavach.db") {
+			hint = "--dev means " + defaultDevData + " of this folder: run it where `kavach serve --dev` runs"
 		}
 		return withHint(opened, hint)
 	}

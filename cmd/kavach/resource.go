@@ -80,7 +80,11 @@ func (c *resourceAddCmd) Run(w *world) error {
 		return err
 	}
 	if err := d.registry.AddResource(w.ctx, byOperator, r); err != nil {
-		return fmt.Errorf("adding resource %s: %w", oneLine(r.ID), operatorError(err))
+		adding := fmt.Errorf("adding resource %s: %w", oneLine(r.ID), operatorError(err))
+		if errors.Is(err, authz.ErrExists) {
+			return withHint(adding, "a scope belongs to one resource: `kavach resource list` shows what there is, `kavach resource remove` makes room")
+		}
+		return adding
 	}
 	if c.JSON {
 		return w.printJSON(viewResource(r))

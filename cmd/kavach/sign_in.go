@@ -58,7 +58,7 @@ func (f holderFlag) holder(w *world, agentID string) (agent.PrivateKey, error) {
 		return key, usage(err, "make the key that the token will be bound to: kavach holder new --out "+f.HolderFile)
 	}
 	if err == nil && key.Public().Thumbprint() == agentID {
-		return key, usagef("make a key for it: kavach holder new", "%s is the agent's identity, which no token is bound to", f.HolderFile)
+		return key, usagef("--key-file is the agent's identity, --holder-file another key: kavach holder new", "%s is the agent's identity, which no token is bound to", f.HolderFile)
 	}
 	return key, err
 }
