@@ -140,17 +140,17 @@ func (m *Main) startGitHost(ctx context.Context) (stop func()) {
 func (m *Main) announceGitHost() {
 	fmt.Fprintf(m.world.stderr, `the case study, by hand ("kavach demo" plays all of it)
   git host      %[1]s on %[2]s, with certificates of %[3]s
-  two keys      kavach holder new --out orchestrator.holder.json
-                kavach holder new --out reviewer.holder.json >reviewer.jwk
-  sign in       kavach token --issuer %[4]s --key-file %[5]s --holder-file orchestrator.holder.json \
-                  --resource %[1]s --scope '%[6]s %[7]s' >root.jwt
-  hand on       kavach delegate --parent root.jwt --key-file orchestrator.holder.json --to reviewer.jwk --agent code-reviewer \
+  two keys      kavach holder new
+                kavach holder new --out review.key.json >review.jwk
+  sign in       kavach token --issuer %[4]s --key-file %[5]s \
+                  --resource %[1]s --scope '%[6]s %[7]s' >git.jwt
+  hand on       kavach delegate --parent git.jwt --key-file holder.key.json --to review.jwk --agent code-reviewer \
                   --scope '%[6]s %[7]s' --resource pull/847 --allow-network %[8]s >read.jwt
-  use           kavach call %[1]s/pull/847/diff --token-file read.jwt --key-file reviewer.holder.json \
+  use           kavach call %[1]s/pull/847/diff --token-file read.jwt --key-file review.key.json \
                   --resolve %[8]s=%[2]s --cacert %[3]s
   refused       the same for /pull/848/diff, or https://example.com
-  who did it    kavach audit list --dev
+  who did it    kavach audit list --data %[9]s
 
 `, demo.Resource, m.git.listener.Addr(), m.git.caFile, m.Issuer,
-		filepath.Join(m.Config.Data, "agents", demo.Orchestrator+".key.json"), demo.ReadRepository, demo.ReadPull, demo.Host)
+		filepath.Join(m.Config.Data, "agents", demo.Orchestrator+".key.json"), demo.ReadRepository, demo.ReadPull, demo.Host, m.Config.Data)
 }
