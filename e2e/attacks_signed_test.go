@@ -199,7 +199,7 @@ var signedForgeries = []attackRow{
 			}
 		})
 	}},
-	{"A-58 A-59 A-65 other spellings and signatures", func(t *testing.T, a *attack) {
+	{"A-58 A-59 A-65 other spellings of what callers sign", func(t *testing.T, a *attack) {
 		a.refused(t, func(t *testing.T, s slot, refuse func(what, text string)) {
 			good := func() (string, []string) {
 				text := s.key.sign(s.header(), s.claims())

@@ -248,11 +248,11 @@ func wantOAuth(t *testing.T, what string, got reply, status int, codes ...string
 	t.Errorf("%s: %s, want %v", what, got.body, codes)
 }
 
-// wantChallenge: 401 invalid_token of a protected resource.
+// wantChallenge: 401 invalid_token of a protected resource, that no cache keeps.
 func wantChallenge(t *testing.T, what string, got reply) {
 	t.Helper()
 	challenge := got.header.Get("WWW-Authenticate")
-	if got.status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "Bearer ") || !strings.Contains(challenge, `error="invalid_token"`) || !strings.Contains(challenge, "resource_metadata=") {
+	if got.status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "Bearer ") || !strings.Contains(challenge, `error="invalid_token"`) || !strings.Contains(challenge, "resource_metadata=") || got.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%s: %d %s %s", what, got.status, challenge, got.body)
 	}
 }
