@@ -180,7 +180,10 @@ func canonicalResource(id string) bool {
 			return false
 		}
 	}
-	_, rest, _ := strings.Cut(id, "://")
+	rest := id
+	if scheme, after, isURL := strings.Cut(id, "://"); isURL && !strings.Contains(scheme, "/") {
+		rest = after
+	}
 	for i, segment := range strings.Split(rest, "/") {
 		if segment == "." || segment == ".." || segment == "" && i > 0 {
 			return false
