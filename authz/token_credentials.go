@@ -99,8 +99,11 @@ func (s *Server) prepareAgent(ctx context.Context, r *http.Request, f *flow) err
 	if asked != nil {
 		depth = min(depth, *asked)
 	}
-	// delegation.md §3, "Which form is issued".
-	f.plan.root = f.proof != nil && depth > 0 && cat.Aware(what.resources)
+	form := delegation.Form{AudienceAware: cat.Aware(what.resources), Agent: true, Depth: depth}
+	if f.proof != nil {
+		form.Key = f.proof.Key
+	}
+	f.plan.root = form.Root()
 	if f.plan.depth = depth; !f.plan.root && depth < grant.MaxDepth {
 		f.plan.hops = &depth
 	}
