@@ -81,35 +81,60 @@ func (h *held) expire(now time.Time) {
 // nothing could be committed it returns the error, and this process enforces
 // the revocations from now on.
 func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
-	return g.narrowOnce(ctx, nil, revs, more, entries...)
+	return g.narrowAs(ctx, revs, more, entries, func(c audit.Change) audit.Change { return c })
 }
 
 // narrowOnce is narrow for a client whose assertion is spent by it. If it was
 // used before, nothing is revoked and the error is that of Replayed, recorded.
 func (g *Registry) narrowOnce(ctx context.Context, once []audit.Effect, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
+	if len(once) == 0 {
+		return g.narrow(ctx, revs, more, entries...)
+	}
+	recorded, err = g.narrowAs(ctx, revs, more, entries, func(c audit.Change) audit.Change {
+		c.Effects, c.Else = slices.Concat(once, c.Effects), &audit.Change{Entries: replayed(c.Entries)}
+		return c
+	})
+	if errors.Is(err, audit.ErrConflict) {
+		return true, Replayed()
+	}
+	return recorded, err
+}
+
+// narrowAnyway is narrow that spends an assertion, and happens all the same if
+// it was used before.
+func (g *Registry) narrowAnyway(ctx context.Context, once []audit.Effect, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
+	if len(once) == 0 {
+		return g.narrow(ctx, revs, more, entries...)
+	}
+	recorded, err = g.narrowAs(ctx, revs, more, entries, func(c audit.Change) audit.Change {
+		all := c
+		c.Effects, c.Else = slices.Concat(once, c.Effects), &all
+		return c
+	})
+	if errors.Is(err, audit.ErrConflict) {
+		return true, nil
+	}
+	return recorded, err
+}
+
+// narrowAs commits what asking makes of the Change that narrows. An
+// audit.ErrConflict means that an Else of it was committed.
+func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit.Effect, entries []audit.Entry, asking func(audit.Change) audit.Change) (recorded bool, err error) {
 	held := audit.Change{Entries: entries, Narrows: true}
 	for _, r := range revs {
 		held.Effects = append(held.Effects, g.cfg.Store.Revoke(r))
 	}
 	held.Effects = append(held.Effects, more...)
-	change := held
-	if len(once) > 0 {
-		change.Effects, change.Else = slices.Concat(once, held.Effects), &audit.Change{Entries: replayed(entries)}
-	}
-	err = g.cfg.Commit.Commit(ctx, change)
+	err = g.cfg.Commit.Commit(ctx, asking(held))
 	if errors.Is(err, audit.ErrInvalid) {
 		held.Entries = slim(entries)
-		change.Entries = held.Entries
-		if change.Else != nil {
-			change.Else.Entries = replayed(held.Entries)
-		}
-		err = g.cfg.Commit.Commit(ctx, change)
+		err = g.cfg.Commit.Commit(ctx, asking(held))
 	}
 	switch {
 	case err == nil:
 		return true, nil
-	case len(once) > 0 && errors.Is(err, audit.ErrConflict):
-		return true, Replayed()
+	case errors.Is(err, audit.ErrConflict):
+		return true, err
 	case errors.Is(err, audit.ErrUnrecorded):
 		return false, nil
 	}

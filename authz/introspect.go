@@ -107,9 +107,9 @@ func (g *Registry) introspect(w http.ResponseWriter, r *http.Request) (any, erro
 func (g *Registry) recordIntrospection(ctx context.Context, auth Authenticated, e audit.Entry, answer error) error {
 	e.Action, e.Agent = audit.TokenIntrospect, auth.Client.ID
 	err := spend(ctx, g.cfg.Commit, auth.Once, e)
-	var again *Error
-	if err != nil && (answer == nil || errors.As(err, &again)) {
-		return err
+	var refusal *Error
+	if err != nil && (answer == nil || errors.As(answer, &refusal)) {
+		return err // a refusal too "is recorded, then answered" (design D3)
 	}
 	return answer
 }

@@ -231,7 +231,11 @@ func TestIntrospectionNeverGuesses(t *testing.T) {
 	it.store.away.Store(false)
 	it.log.fail(audit.ErrUnavailable)
 	wantRefusal(t, it.asApp(it.token), http.StatusServiceUnavailable, "temporarily_unavailable")
+	// A refusal is no more answered without its record than anything else.
+	asked := post(it.HandleIntrospect, url.Values{}, it.app.ID, it.appSecret)
+	wantRefusal(t, asked, http.StatusServiceUnavailable, "temporarily_unavailable")
 	it.log.fail(nil)
+	wantRefusal(t, post(it.HandleIntrospect, url.Values{}, it.app.ID, it.appSecret), http.StatusBadRequest, "invalid_request")
 	if a := it.asApp(it.token); a.json(t)["active"] != true {
 		t.Errorf("afterwards: %s", a.body)
 	}

@@ -129,7 +129,7 @@ func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, f *flow, er
 	}
 	if len(f.revocations) > 0 {
 		// What narrows asks for nothing, also not for an assertion that is new.
-		_, err = s.cfg.Registry.narrow(r.Context(), f.revocations, f.effects, entry)
+		_, err = s.cfg.Registry.narrowAnyway(r.Context(), f.assertion, f.revocations, f.effects, entry)
 	} else {
 		err = spend(r.Context(), s.cfg.Commit, f.assertion, entry)
 	}
