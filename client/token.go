@@ -117,6 +117,17 @@ func (a *Agent) post(ctx context.Context, endpoint string, ask tokenRequest) (in
 	return answer.StatusCode, answer.Header, document, nil
 }
 
+// ReadError reads the OAuth error of any answer, for a message or a log: none of
+// the secrets that went with the request is in it, whatever the server repeats.
+// Code is "" if the body is not of that form.
+func ReadError(answer *http.Response, body []byte, secrets ...string) *Error {
+	v, err := jcs.Parse(body, jcs.Limits{})
+	if err != nil {
+		v = jcs.Value{}
+	}
+	return readError(answer.StatusCode, answer.Header, v, secrets...)
+}
+
 // readError makes an Error of whatever the endpoint said.
 func readError(status int, header http.Header, answer jcs.Value, secrets ...string) *Error {
 	e := &Error{

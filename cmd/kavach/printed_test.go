@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -67,5 +68,17 @@ func TestNoPasswordInErrors(t *testing.T) {
 		if status := w.run(args); status != exitUsage || errs.Len() == 0 || strings.Contains(errs.String(), "hunter2") {
 			t.Errorf("%v: exit status %d, %q", args, status, errs.String())
 		}
+	}
+}
+
+// A server that repeats the token in its error puts it into no message.
+func TestNoTokenInErrors(t *testing.T) {
+	answer := httptest.NewRecorder()
+	answer.WriteHeader(401)
+	resp := answer.Result()
+	resp.Request = httptest.NewRequest("GET", "https://git.internal/", nil)
+	err := statusError(resp, []byte(`{"error":"invalid_request","error_description":"bad eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln"}`))
+	if want := "refused: invalid_request: bad [redacted] (status 401 of git.internal)"; err.Error() != want {
+		t.Errorf("%q, not %q", err, want)
 	}
 }
