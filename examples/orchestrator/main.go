@@ -10,7 +10,7 @@
 //	kavach agent create proofreader --version 1.0.0 --purpose 'Proofreads' --scope 'docs:read docs:comment'
 //	# register both as README.md of kavach says, then
 //	kavach agent grant editor --scope 'docs:read docs:comment' --dev
-//	go run ./orchestrator
+//	go run ./orchestrator -agents ..   # where their keys are
 package main
 
 import (
