@@ -19,15 +19,14 @@ import (
 // A window lies within one day: from is before to. The zero Hours is always.
 type Hours struct {
 	days     [7]bool // by time.Weekday
-	from, to int     // minutes of the day, from inclusive
-	text     string
+	from, to int     // minutes of the day, from inclusive; to is 0 for always
 }
 
 var dayNames = []string{"su", "mo", "tu", "we", "th", "fr", "sa"} // by time.Weekday
 
 // ParseHours reads a window of the week; "" is always. Errors are ErrInvalid.
 func ParseHours(text string) (Hours, error) {
-	h := Hours{text: text}
+	var h Hours
 	if text == "" {
 		return h, nil
 	}
@@ -83,13 +82,10 @@ func minutes(text string) (int, bool) {
 
 // Include reports whether the window is open at t.
 func (h Hours) Include(t time.Time) bool {
-	if h.text == "" {
+	if h.to == 0 {
 		return true
 	}
 	t = t.UTC()
 	minute := t.Hour()*60 + t.Minute()
 	return h.days[t.Weekday()] && h.from <= minute && minute < h.to
 }
-
-// String returns the window as it was written.
-func (h Hours) String() string { return h.text }
