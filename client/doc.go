@@ -16,8 +16,10 @@
 //     One of known length is refused whole; one of unknown length is cut.
 //   - Nothing is verified here: the holder reads its own token in order to keep
 //     to it. Whether the token holds is for the server it is shown to.
-//   - HTTP proxies of the environment are not used, the clock is passed in, and
-//     there is no goroutine beside those of net/http for connections in use.
+//   - HTTP proxies of the environment are not used, and the clock is passed in.
+//     There is no goroutine beside those of net/http for connections in use; only
+//     an Egress has one that accepts, and one more for each tunnel, which end
+//     with Serve.
 //
 // # An agent
 //
