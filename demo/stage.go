@@ -166,7 +166,8 @@ func (s *stage) openGitHost(ctx context.Context) error {
 // closeTimeout bounds how long the last reports may take.
 const closeTimeout = 30 * time.Second
 
-// close ends the git host, delivers what is left to report, and stops kavach.
+// close ends the git host and delivers what is left to report: kavach still
+// serves. It may be called again.
 func (s *stage) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
