@@ -7,9 +7,6 @@ import (
 	"sync/atomic"
 )
 
-// bodyReader is a body of a request or an answer.
-type bodyReader = io.ReadCloser
-
 // meter counts the bytes of one direction and refuses what is beyond the
 // max_file_size of any link. Nothing beyond it passes.
 type meter struct {
@@ -65,7 +62,7 @@ func (m *meter) refused() error {
 // metered is a body with a meter in it.
 type metered struct {
 	*meter
-	body bodyReader
+	body io.ReadCloser
 }
 
 func (b metered) Read(p []byte) (int, error) { return b.meter.read(b.body, p) }
@@ -95,7 +92,7 @@ func (d meteredDuplex) Write(p []byte) (int, error) {
 
 // meterRequest puts the body into a request, with a meter if its length is not
 // known; a known length was judged, and net/http keeps to it.
-func (v *verdict) meterRequest(out *http.Request, body bodyReader) *meter {
+func (v *verdict) meterRequest(out *http.Request, body io.ReadCloser) *meter {
 	m := v.newMeter(out.Context())
 	out.Body = body
 	if noBody(out) || out.ContentLength > 0 || m.limit < 0 {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -96,7 +97,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // send sends the request once. again says that it is worth sending it once
 // more, with a new proof: the server wanted a nonce, which is known now, or
 // net/http sent this one twice.
-func (v *verdict) send(r *http.Request, body bodyReader) (answer *http.Response, again bool, err error) {
+func (v *verdict) send(r *http.Request, body io.ReadCloser) (answer *http.Response, again bool, err error) {
 	var connections atomic.Int32
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connections.Add(1) },
