@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,10 +77,10 @@ func NewJWKS(cfg JWKSConfig) *JWKS {
 			return http.ErrUseLastResponse
 		}}
 	}
-	cfg.Refresh = orDefault(cfg.Refresh, 5*time.Minute)
-	cfg.MaxStale = orDefault(cfg.MaxStale, time.Hour)
-	cfg.Refetch = orDefault(cfg.Refetch, 10*time.Second)
-	cfg.Timeout = orDefault(cfg.Timeout, 5*time.Second)
+	cfg.Refresh = cmp.Or(cfg.Refresh, 5*time.Minute)
+	cfg.MaxStale = cmp.Or(cfg.MaxStale, time.Hour)
+	cfg.Refetch = cmp.Or(cfg.Refetch, 10*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 5*time.Second)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -90,13 +91,6 @@ func NewJWKS(cfg JWKSConfig) *JWKS {
 	k := &JWKS{cfg: cfg, stop: stop, done: make(chan struct{})}
 	go k.run(ctx)
 	return k
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }
 
 // Close ends the background refresh. Verify goes on with what it has until
