@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -42,6 +43,9 @@ func (c *demoCmd) Run(w *world) error {
 	}
 	if c.Transcript != "" {
 		f, err := os.OpenFile(c.Transcript, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return taken(c.Transcript)
+		}
 		if err != nil {
 			return fmt.Errorf("writing %s: %w", c.Transcript, pathCause(err))
 		}

@@ -77,6 +77,8 @@ func (c *verifyCmd) Run(w *world) error {
 		return err
 	case v.refusal != nil && c.JSON:
 		return &silentError{v.refusal}
+	case v.refusal != nil && strings.HasPrefix(v.refusal.Detail, "unhandled:"):
+		return withHint(v.refusal, "say what the request does there: --tool, --resource, --host, --size, or --without network,size")
 	case v.refusal != nil:
 		return v.refusal
 	}
