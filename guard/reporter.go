@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -17,7 +19,8 @@ var ErrReport = errors.New("reporting to the audit log")
 // ReporterConfig says where and how a Reporter reports. URL and Resource are
 // needed.
 type ReporterConfig struct {
-	// URL is where the log takes reports: ISSUER/api/v1/audit/entries.
+	// URL is where the log takes reports: ISSUER/api/v1/audit/entries. Reports
+	// carry credentials: it is https, or http on loopback, as issuers are.
 	URL string
 	// Resource is this resource server's identifier, as in Config: entries are
 	// about it and what is below it. The client that Client signs in as must be
@@ -112,12 +115,14 @@ type Reporter struct {
 }
 
 // NewReporter starts a Reporter; its Report is what Config.Report is for. A
-// configuration without URL or Resource is a mistake of the program and panics;
-// an error is about SpillDir.
+// configuration without Resource, or without a URL that can be reported to, is a
+// mistake of the program and panics; an error is about SpillDir.
 func NewReporter(cfg ReporterConfig) (*Reporter, error) {
 	switch {
 	case cfg.URL == "":
 		panic("guard: ReporterConfig.URL is missing")
+	case !confidential(cfg.URL):
+		panic("guard: ReporterConfig.URL is not https (or http on loopback)")
 	case cfg.Resource == "":
 		panic("guard: ReporterConfig.Resource is missing")
 	}
@@ -156,6 +161,17 @@ func NewReporter(cfg ReporterConfig) (*Reporter, error) {
 	r.life, r.end = context.WithCancel(context.Background())
 	go r.run()
 	return r, nil
+}
+
+// confidential says whether what is sent there is not for others to read.
+func confidential(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || u.User != nil {
+		return false
+	}
+	host, err := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "https" ||
+		u.Scheme == "http" && (u.Hostname() == "localhost" || err == nil && host.Unmap().IsLoopback())
 }
 
 // Report implements Config.Report. It returns at once, except for a decision

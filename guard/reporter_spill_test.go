@@ -93,3 +93,26 @@ func TestReporterSpillPoisoned(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 }
+
+// Reports carry credentials: they leave this machine by https alone.
+func TestReporterInTheClear(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"https://auth.example/api/v1/audit/entries": true, "http://127.0.0.1:8420/api/v1/audit/entries": true,
+		"http://[::1]:8420/x": true, "http://localhost/x": true,
+		"http://auth.example/api/v1/audit/entries": false, "http://127.0.0.1.example/x": false, "ftp://auth.example/x": false,
+		"auth.example/x": false, "https://": false, "": false, "https://u:p@auth.example/x": false,
+	} {
+		func() {
+			defer func() {
+				if refused := recover() != nil; refused == ok {
+					t.Errorf("%q: refused %v", url, refused)
+				}
+			}()
+			r, err := guard.NewReporter(guard.ReporterConfig{URL: url, Resource: resource})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = r.Close(context.Background())
+		}()
+	}
+}

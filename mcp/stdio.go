@@ -132,7 +132,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		if err == nil && long {
+		if long && (err == nil || errors.Is(err, io.EOF)) { // the end comes again
 			return nil, bufio.ErrTooLong
 		}
 		return line, err

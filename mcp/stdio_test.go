@@ -126,6 +126,13 @@ func TestStdioAnswersWhatItCannotSend(t *testing.T) {
 	if code := errorCode(answers["null"]); code != -32600 {
 		t.Errorf("too long: %s", jcs.Canonical(answers["null"]))
 	}
+	// The last line may end without a newline; its beginning is no message.
+	var out bytes.Buffer
+	last := `{"jsonrpc":"2.0","id":5,"method":"ping"}` + strings.Repeat(" ", 2<<20) + "garbage"
+	if err := mcp.Stdio(t.Context(), strings.NewReader(last), &out, cfg); err != nil || strings.Count(out.String(), "\n") != 1 ||
+		!strings.Contains(out.String(), "larger than 1 MiB") {
+		t.Errorf("too long at the end: %q, %v", out.String(), err)
+	}
 	for _, garbage := range []string{`{"jsonrpc":"2.0","id":1,"method":`, `{"jsonrpc":"2.0","id":2,"method":"ping","id":2}`, "{]"} {
 		if answers := spoken(t, cfg, garbage); len(answers) != 1 || errorCode(answers["null"]) != -32700 {
 			t.Errorf("%q: %v", garbage, answers)
