@@ -159,6 +159,9 @@ func (s *Server) understand(ctx context.Context, req *request, form url.Values, 
 		return badRequest("request_not_supported", "request objects are not served")
 	case form.Get("request_uri") != "":
 		return badRequest("request_uri_not_supported", "request objects are not served")
+	case form.Get("authorization_details") != "":
+		// To leave it out would hand out more than was asked for.
+		return errDetails("authorization_details restrict a token exchange; here ask for scopes and resources")
 	case form.Get("registration") != "":
 		return badRequest("registration_not_supported", "register at the registration endpoint")
 	case !req.client.May(GrantCode):

@@ -132,6 +132,7 @@ func TestErrorsGoToTheClient(t *testing.T) {
 		{"web_message", url.Values{"response_mode": {"web_message"}}, "invalid_request"},
 		{"query.jwt", url.Values{"response_mode": {"query.jwt"}}, "invalid_request"},
 		{"request object", url.Values{"request": {"eyJ.eyJ."}}, "request_not_supported"},
+		{"a restriction that is not taken here", url.Values{"authorization_details": {`[{"type":"kavach_limits","max_file_size":5}]`}}, "invalid_authorization_details"},
 		{"request URI", url.Values{"request_uri": {"http://169.254.169.254/"}}, "request_uri_not_supported"},
 		{"a scope twice", url.Values{"scope": {"kavach:verify", "kavach:audit"}}, "invalid_request"},
 		{"no challenge", url.Values{"code_challenge": nil}, "invalid_request"},

@@ -30,6 +30,8 @@ func TestTokenRequestsThatAreWrong(t *testing.T) {
 		{"a public client with a secret", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, "client_id": {client}, "client_secret": {"x"}}, 401, "invalid_client"},
 		{"a grant the client is not registered for", url.Values{"grant_type": {"client_credentials"}, "client_id": {client}}, 400, "unauthorized_client"},
 		{"no refresh token", url.Values{"grant_type": {"refresh_token"}, "client_id": {client}}, 400, "invalid_request"},
+		{"a restriction that the grant does not take", url.Values{"grant_type": {"refresh_token"}, "client_id": {client}, "refresh_token": {"a.b"},
+			"authorization_details": {`[{"type":"kavach_limits","max_file_size":5}]`}}, 400, "invalid_authorization_details"},
 		{"an unknown refresh token", url.Values{"grant_type": {"refresh_token"}, "client_id": {client}, "refresh_token": {"a.b"}}, 400, "invalid_grant"},
 	} {
 		a := f.token(c.form)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/wellknown"
 )
 
@@ -66,6 +67,7 @@ func (g *Registry) serverMetadata() wellknown.ServerMetadata {
 		RevocationEndpointAuthMethodsSupported:             []string{string(MethodNone), string(MethodBasic), string(MethodPost), string(MethodKeyJWT)},
 		RevocationEndpointAuthSigningAlgValuesSupported:    clientAlgs(),
 		DPoPSigningAlgValuesSupported:                      clientAlgs(),
+		AuthorizationDetailsTypesSupported:                 delegation.DetailsTypes(),
 		CodeChallengeMethodsSupported:                      []string{"S256"},
 		PromptValuesSupported:                              []string{"none", "login", "consent", "select_account"},
 		ProtectedResources:                                 []string{issuer + "/mcp", issuer + "/api"},

@@ -40,6 +40,10 @@ func ParseDetails(text []byte) (Tools, Limits, error) {
 	return tools, *limits, nil
 }
 
+// DetailsTypes are the types that ParseDetails takes, for metadata (RFC 9396
+// §10).
+func DetailsTypes() []string { return []string{toolsType, limitsType} }
+
 // Details is what ParseDetails reads, for jcs. There is an entry for tools that
 // are not nil, and one for limits of which there is any.
 func Details(tools Tools, limits Limits) []any {
