@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"strings"
 	"time"
 
@@ -33,12 +32,7 @@ func (f agentFlags) signer(w *world) (*client.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newAgent(w, f.Issuer, key, transport)
-}
-
-// newAgent is client.New, with transport nil for the usual one.
-func newAgent(w *world, issuer string, key agent.PrivateKey, transport http.RoundTripper) (*client.Agent, error) {
-	a, err := client.New(client.Config{Issuer: issuer, Key: key, Transport: transport, Now: w.now})
+	a, err := client.New(client.Config{Issuer: f.Issuer, Key: key, Transport: transport, Now: w.now})
 	if err != nil {
 		return nil, plain(err)
 	}
