@@ -49,3 +49,42 @@ func TestReuseOfARefreshTokenSpendsTheAssertion(t *testing.T) {
 		f.wantError(f.token(with(refreshForm(id, "no such", nil), text)), http.StatusUnauthorized, "invalid_client")
 	}
 }
+
+// The clocks of replicas are not the same. One that is ahead does not forget
+// for the others what they would take once more.
+func TestAReplicaAheadForgetsNothingTooEarly(t *testing.T) {
+	f := newFlows(t)
+	ahead, err := authz.NewRegistry(authz.RegistryConfig{
+		Issuer: f.issuer, Store: f.store, Commit: f.log, Refusals: f.log, Flows: f.store, Agents: f.store,
+		Now: func() time.Time { return f.clock.now().Add(30 * time.Second) },
+	})
+	must(t, err)
+	p := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
+	key := holder(t)
+	root := p.signIn(key, url.Values{"resource": {git}})
+	chain := f.chain(root)
+	_, err = f.registry.Revoke(t.Context(), chain, authz.RevokeTarget{TokenID: chain.LID()})
+	must(t, err)
+	latest := f.chain(p.signIn(key, url.Values{"resource": {git}})) // the newest row is kept anyway
+	_, err = f.registry.Revoke(t.Context(), latest, authz.RevokeTarget{TokenID: latest.LID()})
+	must(t, err)
+	f.clock.advance(5*time.Minute - 20*time.Second)
+
+	form := url.Values{"grant_type": {"client_credentials"}, "resource": {git}}
+	r := p.by(form, key)
+	if a := f.do(r); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+	again := p.by(url.Values{"grant_type": {"client_credentials"}, "resource": {git}}, key)
+	again.proof = r.proof
+	f.clock.advance(15 * time.Second)
+	must(t, ahead.Sweep(t.Context()))
+	if f.alive(root) {
+		t.Error("a revoked token lives again")
+	}
+	f.wantError(f.do(again), http.StatusBadRequest, "invalid_dpop_proof")
+	f.clock.advance(40 * time.Second)
+	must(t, ahead.Sweep(t.Context()))
+	r.proof = ""
+	f.wantError(f.do(r), http.StatusUnauthorized, "invalid_client")
+}

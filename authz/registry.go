@@ -175,6 +175,9 @@ func (g *Registry) Verifier() *delegation.Verifier { return g.verifier }
 // WellKnown serves everything below /.well-known/.
 func (g *Registry) WellKnown() http.Handler { return g.wellKnown }
 
+// replicaSkew is how far the clocks of two replicas may be apart.
+const replicaSkew = 30 * time.Second
+
 // Sweep removes registrations that were never used and what is remembered
 // about tokens that have expired. The server calls it once a minute; several
 // processes may.
@@ -192,8 +195,11 @@ func (g *Registry) Sweep(ctx context.Context) error {
 	if err := g.reapClients(ctx, now); err != nil {
 		return err
 	}
+	// What has expired here may be good for a moment at a replica whose clock is
+	// behind.
+	ended := now.Add(-replicaSkew)
 	err := g.cfg.Commit.Commit(ctx, audit.Change{Effects: []audit.Effect{
-		g.cfg.Store.PurgeRevocations(now), g.cfg.Store.PurgeReplays(now),
+		g.cfg.Store.PurgeRevocations(ended), g.cfg.Store.PurgeReplays(ended),
 	}})
 	if err != nil {
 		return fmt.Errorf("purging: %w", err)
