@@ -41,6 +41,7 @@ func (c *demoCmd) Run(w *world) error {
 		Kavach:   &demoServer{w: w, folder: filepath.Join(folder, "kavach"), log: log},
 		SpillDir: filepath.Join(folder, "git-reports"), Now: w.now,
 	}
+	var transcript *printed
 	if c.Transcript != "" {
 		f, err := os.OpenFile(c.Transcript, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
@@ -50,7 +51,8 @@ func (c *demoCmd) Run(w *world) error {
 			return fmt.Errorf("writing %s: %w", c.Transcript, pathCause(err))
 		}
 		defer f.Close()
-		cfg.Transcript = f
+		transcript = &printed{to: f}
+		cfg.Transcript = transcript
 	}
 	// A reader that goes away (`kavach demo | head`) ends the story, not the
 	// process: the folder has to be deleted.
@@ -84,6 +86,11 @@ func (c *demoCmd) Run(w *world) error {
 	}
 	if err != nil {
 		return &silentError{err}
+	}
+	if transcript != nil {
+		if failed := transcript.failed.Load(); failed != nil {
+			return fmt.Errorf("writing %s: %w", c.Transcript, pathCause(*failed))
+		}
 	}
 	return nil
 }
@@ -218,9 +225,11 @@ func (d *demoServer) VerifyLog(ctx context.Context) (demo.Verdict, error) {
 	if err != nil {
 		return demo.Verdict{}, err
 	}
-	return demo.Verdict{
-		OK: report.OK, Log: report.Log, Records: report.Size, Head: report.Head, Summary: report.summary(),
-	}, nil
+	verdict := demo.Verdict{OK: report.OK, Log: report.Log, Records: report.Size, Head: report.Head}
+	if !report.OK { // summary is for damage alone
+		verdict.Summary = report.summary()
+	}
+	return verdict, nil
 }
 
 // Prepare implements demo.Kavach: what an operator does beforehand.

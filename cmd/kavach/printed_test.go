@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kavach-dev/kavach/demo"
 )
 
 // fullDisk is a standard output that takes nothing.
@@ -80,5 +82,20 @@ func TestNoTokenInErrors(t *testing.T) {
 	err := statusError(resp, []byte(`{"error":"invalid_request","error_description":"bad eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln"}`))
 	if want := "refused: invalid_request: bad [redacted] (status 401 of git.internal)"; err.Error() != want {
 		t.Errorf("%q, not %q", err, want)
+	}
+}
+
+// A transcript that is not whole is none: the story does not end as if it were.
+func TestDemoTranscriptCut(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "transcript")
+	err := (&demoCmd{Transcript: name, change: func(c *demo.Config) {
+		transcript, ok := c.Transcript.(*printed)
+		if !ok {
+			t.Fatal("nobody looks after the transcript")
+		}
+		transcript.to = fullDisk{}
+	}}).Run(&world{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: now})
+	if !errors.Is(err, syscall.ENOSPC) || err.Error() != "writing "+name+": no space left on device" {
+		t.Errorf("it ends with %v", err)
 	}
 }
