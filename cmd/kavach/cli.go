@@ -39,7 +39,7 @@ type cli struct {
 
 // groups titles the three kinds of commands, in the order --help shows them.
 var groups = []kong.Group{
-	{Key: "operator", Title: "Operator commands (open the database; safe beside a running server):"},
+	{Key: "operator", Title: "Operator commands (on the server's machine; safe beside a running server):"},
 	{Key: "offline", Title: "Offline commands (no server, no database):"},
 	{Key: "agent", Title: "Agent commands (talk to a server, with the agent's own key):"},
 }
