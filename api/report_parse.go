@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kavach-dev/kavach/audit"
@@ -111,7 +112,7 @@ func (r *report) check() (problem string) {
 		return "result is allowed, denied or failed"
 	case e.Result == audit.Allowed && e.Reason != "":
 		return "what is allowed has no reason"
-	case e.Result == audit.Denied && e.Reason == "" || e.Reason != "" && !reasons[e.Reason]:
+	case e.Result == audit.Denied && e.Reason == "" || e.Reason != "" && !knownReason(e.Reason):
 		return "reason is not one of the verifier's vocabulary or an OAuth error"
 	case !canonicalResource(e.Resource):
 		return "resource is not a canonical identifier"
@@ -151,7 +152,7 @@ func parseDetail(v jcs.Value) (map[string]any, bool) {
 		case "method":
 			ok = isText && httpMethod.MatchString(text)
 		case "dimension":
-			ok = isText && dimensions[text]
+			ok = isText && delegation.KnownDimension(text)
 		case "status":
 			ok = isNumber && n >= 100 && n <= 599
 		case "count", "first", "last":
@@ -192,33 +193,13 @@ func canonicalResource(id string) bool {
 	return true
 }
 
-var dimensions = set(
-	delegation.DimensionDepth, delegation.DimensionAudience, delegation.DimensionTTL, delegation.DimensionKey,
-	delegation.DimensionAgent, delegation.DimensionScope, delegation.DimensionTools, delegation.DimensionResources,
-	delegation.DimensionNetwork, delegation.DimensionSize, delegation.DimensionCalls, delegation.DimensionAudit,
-)
+// knownReason: "the verifier's vocabulary, OAuth error code" (audit.md §1).
+func knownReason(reason string) bool {
+	return delegation.Reason(reason).Known() || delegation.Reason(reason) == guard.NoCredentials || slices.Contains(oauthErrors, reason)
+}
 
-// reasons are "the verifier's vocabulary, OAuth error code" (audit.md §1).
-var reasons = set(
-	string(delegation.Malformed), string(delegation.TooLarge), string(delegation.BadType), string(delegation.AlgNotAllowed),
-	string(delegation.UnknownRoot), string(delegation.SignatureInvalid), string(delegation.UnknownConstraint),
-	string(delegation.IssuerMismatch), string(delegation.IssMismatch), string(delegation.DuplicateJTI),
-	string(delegation.ParHashMismatch), string(delegation.DepthInvalid), string(delegation.PrincipalAltered),
-	string(delegation.AudienceWidened), string(delegation.NotYetValid), string(delegation.OutlivesParent),
-	string(delegation.Expired), string(delegation.NotNarrower), string(delegation.KeyReuse),
-	string(delegation.AudienceMismatch), string(delegation.HolderBindingFailed), string(delegation.Revoked),
-	string(delegation.StatusUnknown), string(delegation.ScopeNotGranted), string(delegation.ConstraintViolated),
-	string(delegation.NeedsCounter), string(delegation.Replayed), string(delegation.PartyRepeated),
-	string(guard.NoCredentials),
+var oauthErrors = []string{
 	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "invalid_scope", "invalid_target",
 	"access_denied", "server_error", "temporarily_unavailable", "invalid_token", "insufficient_scope",
 	"invalid_dpop_proof", "use_dpop_nonce",
-)
-
-func set(names ...string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, name := range names {
-		m[name] = true
-	}
-	return m
 }

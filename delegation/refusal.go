@@ -1,6 +1,9 @@
 package delegation
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // ErrRefused is the root of every refusal: errors.Is(err, ErrRefused). The
 // reason is in the *Refusal: errors.As.
@@ -45,6 +48,16 @@ const (
 	PartyRepeated Reason = "party_repeated"
 )
 
+var reasons = []Reason{
+	Malformed, TooLarge, BadType, AlgNotAllowed, UnknownRoot, SignatureInvalid, UnknownConstraint, IssuerMismatch,
+	IssMismatch, DuplicateJTI, ParHashMismatch, DepthInvalid, PrincipalAltered, AudienceWidened, NotYetValid,
+	OutlivesParent, Expired, NotNarrower, KeyReuse, AudienceMismatch, HolderBindingFailed, Revoked, StatusUnknown,
+	ScopeNotGranted, ConstraintViolated, NeedsCounter, Replayed, PartyRepeated,
+}
+
+// Known reports whether the reason is one of the vocabulary, for who is told it.
+func (r Reason) Known() bool { return slices.Contains(reasons, r) }
+
 // The dimensions a refusal can be about. The last six are those of a Request.
 const (
 	DimensionDepth     = "depth"
@@ -60,6 +73,15 @@ const (
 	DimensionCalls     = "max_calls"
 	DimensionAudit     = "audit_required"
 )
+
+var dimensions = []string{
+	DimensionDepth, DimensionAudience, DimensionTTL, DimensionKey, DimensionAgent, DimensionScope,
+	DimensionTools, DimensionResources, DimensionNetwork, DimensionSize, DimensionCalls, DimensionAudit,
+}
+
+// KnownDimension reports whether a name is one of the Dimension constants, for
+// who is told it.
+func KnownDimension(name string) bool { return slices.Contains(dimensions, name) }
 
 // Refusal is the error of every function of this package that decides. It
 // never holds the token or a key.
