@@ -71,6 +71,9 @@ type Issued struct {
 	Root bool
 	// Path is the ids of Draft.Parties.
 	Path []string
+	// Proved says of the last of them, who uses the token, that it is more than
+	// a name that somebody said.
+	Proved bool
 }
 
 // Sign signs the draft.
@@ -87,7 +90,7 @@ func (d Draft) Sign(key ServerKey) (Issued, error) {
 		Clamped:   d.Clamped, Root: d.Claims.Root,
 	}
 	for _, party := range d.Parties {
-		issued.Path = append(issued.Path, party.ID)
+		issued.Path, issued.Proved = append(issued.Path, party.ID), party.Proved
 	}
 	return issued, nil
 }

@@ -55,7 +55,9 @@ func (s *Server) delegate(ctx context.Context, c *call, value jcs.Value) (map[st
 	}
 	if !ask.Key.IsZero() {
 		content["token_type"] = delegation.DPoP
-		notes = append(notes, "the key is used as given; nothing proves that the agent holds it")
+		if !issued.Proved {
+			notes = append(notes, "the key is used as given; nothing proves that the agent holds it")
+		}
 	}
 	if len(notes) > 0 {
 		content["note"] = strings.Join(notes, "; ")

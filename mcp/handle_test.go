@@ -230,4 +230,20 @@ func TestHandleIsRedeemed(t *testing.T) {
 	if status, _ := redeem(identity, coder); status != http.StatusBadRequest {
 		t.Errorf("redeemed twice: %d", status)
 	}
+	// Of a key that is the agent's registered one it is known whose it is; the
+	// note says that of no other.
+	for _, c := range []struct {
+		key  agent.PublicKey
+		said bool
+	}{{newKey(t).Public(), true}, {identity.Public(), false}} {
+		jwk, err := jcs.Marshal(c.key.JWK())
+		if err != nil {
+			t.Fatal(err)
+		}
+		result := d.callBound(d.issuer+mcp.Path, token, key, "delegate", args(`{"agent":%q,"scopes":["repo:read"],"public_key":%s}`, coder, jwk))
+		note := result.Get("structuredContent").Get("note").Str()
+		if result.Get("structuredContent").Get("token").Str() == "" || strings.Contains(note, "nothing proves") != c.said {
+			t.Errorf("%s", jcs.Canonical(result))
+		}
+	}
 }
