@@ -37,8 +37,8 @@ var exchangeAttacks = []crewRow{
 			t.Errorf("all that rev may have: %d %s", all.status, all.body)
 		}
 		// The actor may have it, the subject does not.
-		card := c.orch.Key.card(c.orch.ID, c.Issuer, newEd25519())
-		wantOAuth(t, "the actor's", c.trade(t, c.rev, small, "scope", "archive:write", "actor_token", card, "actor_token_type", cardType), 400, "invalid_scope", "invalid_request")
+		card := c.hand.Key.card(c.hand.ID, c.Issuer, newEd25519())
+		wantOAuth(t, "the actor's", c.trade(t, c.rev, small, "scope", "kavach:audit", "actor_token", card, "actor_token_type", cardType), 400, "invalid_scope")
 	}},
 	{"A-97 laundering a stolen token", func(t *testing.T, c *crew) {
 		mine := c.handed(c.rev)
