@@ -19,6 +19,9 @@ import (
 // Path + "/v1/…".
 const Path = "/api"
 
+// entriesPath is where the log is read and written to.
+const entriesPath = Path + "/v1/audit/entries"
+
 const (
 	scopeAgents     = "agents:manage"
 	scopeAudit      = "kavach:audit"
@@ -142,12 +145,12 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/agents", s.registerAgent)
 	mux.Handle("GET /api/v1/agents", s.guarded(s.listAgents))
 	mux.Handle("GET /api/v1/agents/{id}", s.guarded(s.showAgent))
-	mux.Handle("GET /api/v1/audit/entries", s.guarded(s.listEntries))
-	mux.Handle("POST "+reportPath, s.guarded(s.reportEntries))
-	mux.Handle("GET /api/v1/audit/entries/{id}", s.guarded(s.showEntry))
+	mux.Handle("GET "+entriesPath, s.guarded(s.listEntries))
+	mux.Handle("POST "+entriesPath, s.guarded(s.reportEntries))
+	mux.Handle("GET "+entriesPath+"/{id}", s.guarded(s.showEntry))
 	for path, allow := range map[string]string{
 		"/api/v1/agents": "GET, POST", "/api/v1/agents/{id}": "GET",
-		reportPath: "GET, POST", "/api/v1/audit/entries/{id}": "GET",
+		entriesPath: "GET, POST", entriesPath + "/{id}": "GET",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", allow)
@@ -159,7 +162,7 @@ func (s *Server) Handler() http.Handler {
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit, said := int64(maxBody), "64 KiB"
-		if r.URL.Path == reportPath {
+		if r.URL.Path == entriesPath {
 			limit, said = maxReportBody, "2 MiB"
 		}
 		if r.ContentLength > limit {

@@ -18,7 +18,6 @@ const (
 	// (authorization-server.md §6).
 	maxReports    = 500
 	maxReportBody = 2 << 20
-	reportPath    = "/api/v1/audit/entries"
 )
 
 // reportEntries takes what resource servers and agents have to tell.

@@ -15,6 +15,8 @@ import (
 const (
 	// ReportScope is what an agent needs at ISSUER/api to report.
 	ReportScope = "audit:write"
+	// ReportPath is where a log takes reports, below its issuer.
+	ReportPath = "/api/v1/audit/entries"
 	// ReportAction is what a Reporter files its entries under.
 	ReportAction = "rs.connect"
 	// reportTimeout bounds one report.
@@ -63,7 +65,7 @@ func (r *Reporter) Report(ctx context.Context, attempt Attempt) error {
 	// The request that was refused may end now; its report does not.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Agent.cfg.Issuer+"/api/v1/audit/entries", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Agent.cfg.Issuer+ReportPath, bytes.NewReader(body))
 	if err != nil {
 		return failed("reporting: %w", err)
 	}

@@ -26,7 +26,7 @@ type ReporterConfig struct {
 // for the one scope that lets it report.
 func NewReporter(cfg ReporterConfig) (*guard.Reporter, error) {
 	r, err := guard.NewReporter(guard.ReporterConfig{
-		URL: cfg.Agent.Issuer() + "/api/v1/audit/entries", Resource: Resource, SpillDir: cfg.SpillDir,
+		URL: cfg.Agent.Issuer() + client.ReportPath, Resource: Resource, SpillDir: cfg.SpillDir,
 		Client: &http.Client{Timeout: 10 * time.Second, Transport: &client.Transport{
 			Source: cfg.Agent.Stay(cfg.Agent.Reporting()), Now: cfg.Now,
 		}},
