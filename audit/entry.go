@@ -61,7 +61,8 @@ type Entry struct {
 	// characters escaped. Never a token, code, secret or request body. Its
 	// members "issued" and "anc" are written by Issued and Anc.
 	Detail map[string]any
-	// Issued names the tokens this decision issued; found by lid afterwards.
+	// Issued names the tokens this decision issued, or the handle by its hash;
+	// found by lid afterwards.
 	Issued []Issued
 	// Anc holds the ids of what the chain was exchanged from; `lid=` finds it.
 	Anc []string

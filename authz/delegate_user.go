@@ -56,10 +56,13 @@ func (s *Server) readCard(ctx context.Context, h *handover) error {
 }
 
 // standsOn adds what the request brings to what its parent stands on: who asks,
-// who receives, and the key.
+// who receives, the key and the handle.
 func (h *handover) standsOn(q StandingQuery) StandingQuery {
 	if h.ask.Caller != "" {
 		q.Parties = append(q.Parties, h.ask.Caller)
+	}
+	if h.handle != "" {
+		q.Links = append(q.Links, h.handle)
 	}
 	if agent.IsID(h.ask.Receiver) {
 		q.Named = append(q.Named, h.ask.Receiver)

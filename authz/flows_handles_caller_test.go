@@ -86,3 +86,31 @@ func TestHandleForWhoAsksForIt(t *testing.T) {
 		t.Errorf("%v", c.Path())
 	}
 }
+
+// To take back what an agent was given reaches the handle that it has not
+// redeemed, and nobody else's.
+func TestRevokingAnAgentReachesItsHandles(t *testing.T) {
+	f := newFlows(t)
+	scopes := []string{"repo:read"}
+	orch := f.program(f.alice, "orchestrator", scopes, "read", "delegate")
+	rev := f.program(f.alice, "code-reviewer", scopes, "read", "delegate")
+	worker := f.program(f.alice, "worker", scopes, "read", "delegate")
+	mine := holder(t)
+	root := orch.signIn(mine, url.Values{"resource": {git}})
+	taken := f.handle(root, delegation.Ask{Receiver: rev.id, Scopes: scopes})
+	kept := f.handle(root, delegation.Ask{Receiver: worker.id, Scopes: scopes})
+	asked := f.do(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}}), mine)).str("access_token")
+	done, err := f.registry.Revoke(t.Context(), f.chain(root), authz.RevokeTarget{Agent: rev.id})
+	must(t, err)
+	if want := []string{authz.HashSecret(taken.Token), authz.HashSecret(asked)}; len(done.Revoked) != 2 || !slices.Contains(done.Revoked, want[0]) || !slices.Contains(done.Revoked, want[1]) {
+		t.Errorf("revoked %v, want %v", done.Revoked, want)
+	}
+	before := f.recorded("revoked")
+	for _, handle := range []string{taken.Token, asked} {
+		f.wantError(f.do(rev.by(handleForm(handle, nil), holder(t))), http.StatusBadRequest, "invalid_request")
+	}
+	if n := f.recorded("revoked") - before; n != 2 {
+		t.Errorf("%d records", n)
+	}
+	f.exchanged(worker.by(handleForm(kept.Token, nil), holder(t)))
+}

@@ -99,6 +99,9 @@ func (s *Server) makeHandle(ctx context.Context, h *handover, credential string)
 	}
 	entry := h.decided(draft, issued)
 	entry.Detail["handle"] = row.Hash
+	// It is found, and revoked, by its hash as a token is by its lid, to the end
+	// of the second in which it ends.
+	entry.Issued = []audit.Issued{{LID: row.Hash, Expires: row.Expires.Add(time.Second - 1).Unix()}}
 	issued.Signed = delegation.Signed{Token: text}
 	issued.Expires, issued.ExpiresIn = row.Expires, row.Expires.Sub(now).Truncate(time.Second)
 	return madeHandle{row, entry, issued}, nil
