@@ -12,7 +12,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 MODULES := e2e examples examples/verify-only
 
 # The packages with goroutines or shared state run under the race detector too.
-RACE := ./audit/... ./authz/... ./client/... ./guard/... ./mcp/... ./people/... ./store/...
+RACE := ./api/... ./audit/... ./authz/... ./client/... ./guard/... ./mcp/... ./people/... ./store/...
 
 .PHONY: run build test check bench deps clean
 .DEFAULT_GOAL := build
