@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/kavach-dev/kavach/delegation"
@@ -23,6 +24,9 @@ type Attempt struct {
 	Own bool
 	// Size is the length of the request's body, −1 if it is not known.
 	Size int64
+	// Status is the HTTP status of the answer, if the request was sent and
+	// answered: what is refused then is the answer's body, not the action.
+	Status int
 	// Links are those of the token, root first.
 	Links []delegation.Link
 	// Refusal is why it was refused; nil if it was allowed.
@@ -37,7 +41,11 @@ type Refused struct {
 
 // Error names the destination and the reason.
 func (r *Refused) Error() string {
-	return r.Method + " " + r.Destination + ": " + r.Refusal.Error()
+	text := r.Method + " " + r.Destination + ": " + r.Refusal.Error()
+	if r.Status != 0 {
+		text += fmt.Sprintf(" (the request was sent and answered %d)", r.Status)
+	}
+	return text
 }
 
 // Unwrap returns the *delegation.Refusal.

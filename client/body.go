@@ -106,6 +106,7 @@ func (v *verdict) meterRequest(out *http.Request, body io.ReadCloser) *meter {
 // meterResponse holds an answer to the same limit: "the number of bytes read or
 // written". The body of a known length that is too long is not read at all.
 func (v *verdict) meterResponse(answer *http.Response) error {
+	v.attempt.Status = answer.StatusCode
 	m := v.newMeter(answer.Request.Context())
 	if m.limit < 0 {
 		return nil

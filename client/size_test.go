@@ -126,7 +126,7 @@ func TestTransportResponseSize(t *testing.T) {
 		t.Errorf("%d bytes came through", len(text))
 	}
 	var refused *client.Refused
-	if !asRefused(err, &refused) || refused.Refusal.Dimension != delegation.DimensionSize {
+	if !asRefused(err, &refused) || refused.Refusal.Dimension != delegation.DimensionSize || refused.Status != http.StatusOK {
 		t.Errorf("the end of it is %v", err)
 	}
 	if _, again := answer.Body.Read(make([]byte, 1)); !asRefused(again, &refused) {

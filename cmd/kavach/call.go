@@ -181,6 +181,11 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 // callError is a request that was not answered: refused here, before it left,
 // or lost on the way.
 func callError(err error) error {
+	var cut *client.Refused
+	if errors.As(err, &cut) && cut.Status != 0 {
+		// Who reads "refused" must not do it again.
+		return withHint(cut.Refusal, fmt.Sprintf("the request was sent and answered %d; only the answer was cut", cut.Status))
+	}
 	var refused *delegation.Refusal
 	if errors.As(err, &refused) {
 		return withHint(refused, refusalHint(refused))

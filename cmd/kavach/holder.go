@@ -9,7 +9,8 @@ import (
 )
 
 type holderCmds struct {
-	New holderNewCmd `cmd:"" help:"Make a key that a delegation can be bound to."`
+	New  holderNewCmd  `cmd:"" help:"Make a key that a delegation can be bound to."`
+	Show holderShowCmd `cmd:"" help:"Print the public half of such a key."`
 }
 
 // holderNewCmd makes a delegation key, which is no identity: one for each
@@ -31,16 +32,27 @@ func (c *holderNewCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	public, err := jcs.Marshal(key.Public().JWK())
-	if err != nil {
-		return err
-	}
 	if err := writeNew(c.Out, append(private, '\n'), 0o600); err != nil {
 		return err
 	}
 	// The public JWK is JSON either way: --json changes nothing.
-	fmt.Fprintf(w.stdout, "%s\n", public)
+	fmt.Fprintf(w.stdout, "%s\n", key.Public().AppendJWK(nil))
 	w.note("wrote %s (keep it secret)", c.Out)
+	return nil
+}
+
+// holderShowCmd prints again what `holder new` printed.
+type holderShowCmd struct {
+	KeyFile string `arg:"" default:"holder.key.json" placeholder:"FILE" help:"The key file (${default})."`
+	jsonFlag
+}
+
+func (c *holderShowCmd) Run(w *world) error {
+	key, err := w.readPrivateKey(c.KeyFile)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w.stdout, "%s\n", key.Public().AppendJWK(nil))
 	return nil
 }
 
