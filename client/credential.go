@@ -16,6 +16,16 @@ type Source interface {
 	Credential(ctx context.Context) (Credential, error)
 }
 
+// Renewer is a Source that can be asked for another credential than one that a
+// server would not take: a Session is one, a Credential is not. Whoever wraps a
+// Session and wants a Transport to renew passes Renew on, too.
+type Renewer interface {
+	Source
+	// Renew returns another credential than used, a new one only if nobody has
+	// got one since.
+	Renew(ctx context.Context, used Credential) (Credential, error)
+}
+
 // Credential is a token or chain with the key it is bound to.
 type Credential struct {
 	// Token is the whole credential string.

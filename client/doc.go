@@ -8,7 +8,8 @@
 //     are bound to a holder key, made for the session unless one is given.
 //   - A token and its proof are sent to the origin of an audience of the token,
 //     and nowhere else: not after a redirect, not in an error, not in a report.
-//     A proof that was refused is never followed by a request without one.
+//     A proof or a token that was refused is never followed by a request without
+//     one.
 //   - A Transport opens a connection only where every link of the token lets it
 //     (allow_network), to exactly the address that was checked. What it refuses,
 //     it refuses before a byte leaves, and reports.
@@ -28,6 +29,14 @@
 //	http := &http.Client{Transport: &client.Transport{Source: session}}
 //
 // An agent that was handed a chain makes its Credential with Hold.
+//
+// The session signs in again before its token expires, and also when an audience
+// answers 401 with error="invalid_token", for a token that was revoked or signed
+// by a key that is gone. The Transport then sends the request once more with the
+// new token, judged by that and with a proof of its own, if its body can be had
+// again (GetBody). A second 401 is the answer; that there is no new token is an
+// error that says why. Requests that are refused together sign in once. A
+// Credential is not renewed; see Renewer for a Source of one's own.
 //
 // # What a request meets
 //

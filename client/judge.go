@@ -77,6 +77,11 @@ func (t *Transport) judge(ctx context.Context, a Attempt, u *url.URL, tunnel boo
 	if err != nil {
 		return nil, failed("finding the credential: %w", err)
 	}
+	return t.judgeWith(ctx, cred, a, u, tunnel)
+}
+
+// judgeWith is judge with the credential found.
+func (t *Transport) judgeWith(ctx context.Context, cred Credential, a Attempt, u *url.URL, tunnel bool) (_ *verdict, err error) {
 	v := &verdict{t: t, cred: cred, attempt: a, once: &sync.Once{}}
 	if v.grant, err = delegation.UnverifiedHeld(string(cred.Token)); err != nil {
 		return nil, v.refuse(ctx, err)
@@ -131,6 +136,15 @@ func (v *verdict) checkRequest(r *http.Request) error {
 		}
 	}
 	return nil
+}
+
+// permit is the rest of judging a request: what it says beside its URL, and its
+// record.
+func (v *verdict) permit(r *http.Request) error {
+	if err := v.checkRequest(r); err != nil {
+		return err
+	}
+	return v.announce(r.Context())
 }
 
 // announce records a request that is about to leave.

@@ -17,7 +17,7 @@ const (
 	renewPause = 5 * time.Second
 )
 
-// Session is an agent that stays signed in. It is a Source.
+// Session is an agent that stays signed in. It is a Source and a Renewer.
 type Session struct {
 	fetch func(context.Context, agent.PrivateKey) (Credential, error)
 	now   func() time.Time
@@ -44,11 +44,23 @@ type flight struct {
 // one of them signs in wait for that one, unless the old token still holds. If
 // renewing fails, the old token is returned for as long as it holds.
 func (s *Session) Credential(ctx context.Context) (Credential, error) {
+	return s.other(ctx, "")
+}
+
+// Renew returns another credential than used, which a server would not take
+// although it had time left: it was revoked, or signed by a key that is gone.
+// Only if used is still the current one does it sign in, and callers that come
+// meanwhile wait for that. If it fails, that is the error, and Credential keeps
+// the old token: what one server says of it does not take it from the others.
+func (s *Session) Renew(ctx context.Context, used Credential) (Credential, error) {
+	return s.other(ctx, used.Token)
+}
+
+// other returns a credential whose token is not the one that was refused.
+func (s *Session) other(ctx context.Context, refused Token) (Credential, error) {
 	for {
 		s.mu.Lock()
-		now := s.now()
-		valid := s.current.Token != "" && now.Before(s.current.Expires)
-		if valid && (now.Before(s.renewAt) || s.flight != nil) {
+		if s.holds(refused) && (s.now().Before(s.renewAt) || s.flight != nil) {
 			defer s.mu.Unlock()
 			return s.current, nil
 		}
@@ -58,7 +70,7 @@ func (s *Session) Credential(ctx context.Context) (Credential, error) {
 			s.flight = f
 			s.mu.Unlock()
 			s.fly(ctx, f)
-			return s.landed(f)
+			return s.landed(f, refused)
 		}
 		s.mu.Unlock()
 		select {
@@ -66,10 +78,16 @@ func (s *Session) Credential(ctx context.Context) (Credential, error) {
 			return Credential{}, failed("waiting to sign in: %w", ctx.Err())
 		case <-f.done:
 			if !f.abandoned {
-				return s.landed(f)
+				return s.landed(f, refused)
 			}
 		}
 	}
+}
+
+// holds says whether the current credential has time left and another token
+// than the refused one. s.mu is held.
+func (s *Session) holds(refused Token) bool {
+	return s.current.Token != "" && s.current.Token != refused && s.now().Before(s.current.Expires)
 }
 
 // fly signs in, for everybody who waits.
@@ -103,14 +121,15 @@ func (s *Session) fly(ctx context.Context, f *flight) {
 	s.renewAt = f.cred.Expires.Add(-min(max(life/5, renewMargin), life/2))
 }
 
-// landed returns what a flight brought, or the old credential if that holds.
-func (s *Session) landed(f *flight) (Credential, error) {
+// landed returns what a flight brought, or the old credential if that holds and
+// was not refused.
+func (s *Session) landed(f *flight, refused Token) (Credential, error) {
 	if f.err == nil {
 		return f.cred, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current.Token != "" && s.now().Before(s.current.Expires) {
+	if s.holds(refused) {
 		return s.current, nil
 	}
 	return Credential{}, f.err

@@ -20,7 +20,8 @@ import (
 // documentation says what a request meets. Fields are not changed after the
 // first request; its methods are safe for several goroutines.
 type Transport struct {
-	// Source yields the credential, asked at each request. Required.
+	// Source yields the credential, asked at each request. If it is a Renewer, it
+	// is asked once more when an audience does not take the token. Required.
 	Source Source
 	// Resolve is the runtime's own word on where a name is: "host" or
 	// "host:port" to an address, or to address and port. It replaces resolution,
@@ -66,28 +67,32 @@ func (t *Transport) CloseIdleConnections() { t.pool.closeIdle() }
 // more of a body, or returns more of one, than every link allows: a length that
 // is known is refused at once, and reading on beyond it fails with a *Refused
 // otherwise. Where a server wants a nonce in the proof, and the body can be had
-// again (GetBody), the request is sent a second time.
+// again (GetBody), the request is sent a second time. Where an audience does not
+// take the token, likewise, with the token that a Renewer has instead.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	v, err := t.judge(r.Context(), attemptOf(r, t.now()), r.URL, false)
 	if err == nil {
-		err = v.checkRequest(r)
-	}
-	if err == nil {
-		err = v.announce(r.Context())
+		err = v.permit(r)
 	}
 	if err != nil {
 		closeBody(r)
 		return nil, err
 	}
-	answer, again, err := v.send(r, r.Body)
+	answer, err := v.deliver(r, r.Body)
+	if err != nil || !v.untaken(r, answer) {
+		return answer, err
+	}
+	return v.renew(r, answer)
+}
+
+// deliver sends the request, twice if that is worth it.
+func (v *verdict) deliver(r *http.Request, body io.ReadCloser) (*http.Response, error) {
+	answer, again, err := v.send(r, body)
 	if err != nil || !again {
 		return answer, err
 	}
-	body := r.Body
-	if r.GetBody != nil {
-		if body, err = r.GetBody(); err != nil {
-			return answer, nil // the server's refusal is the answer then
-		}
+	if body, err = bodyAgain(r); err != nil {
+		return answer, nil // the server's refusal is the answer then
 	}
 	_ = answer.Body.Close()
 	answer, _, err = v.send(r, body)
@@ -137,7 +142,7 @@ func (v *verdict) send(r *http.Request, body io.ReadCloser) (answer *http.Respon
 	if err := v.meterResponse(answer); err != nil {
 		return nil, false, err
 	}
-	again = key != "" && answer.StatusCode == http.StatusUnauthorized && (r.GetBody != nil || noBody(r)) &&
+	again = key != "" && answer.StatusCode == http.StatusUnauthorized && repeatable(r) &&
 		(challenged(answer.Header, "use_dpop_nonce") && answer.Header.Get(nonceHeader) != "" ||
 			challenged(answer.Header, "invalid_dpop_proof") && connections.Load() > 1)
 	return answer, again, nil
@@ -182,6 +187,17 @@ func (v *verdict) stripForeign(header http.Header) {
 }
 
 func noBody(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
+
+// repeatable says whether the body, if there is one, can be had again.
+func repeatable(r *http.Request) bool { return r.GetBody != nil || noBody(r) }
+
+// bodyAgain returns the body of a repeatable request once more.
+func bodyAgain(r *http.Request) (io.ReadCloser, error) {
+	if r.GetBody == nil {
+		return r.Body, nil
+	}
+	return r.GetBody()
+}
 
 // closeBody keeps the promise of http.RoundTripper: "RoundTrip must always
 // close the body, including on errors".
