@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/kavach-dev/kavach/client"
 	"github.com/kavach-dev/kavach/mcp"
@@ -38,14 +37,15 @@ func (c *mcpCmd) Run(w *world) error {
 		return c.printConfig(w)
 	}
 	endpoint := c.Issuer + mcp.Path
-	r := &signedIn{agent: a, ask: client.Ask{Scopes: scopes, Resources: []string{endpoint}}}
-	r.session = a.Stay(r.ask)
-	if r.transport, err = c.callTransport(w, r); err != nil {
+	// It stays signed in when its token is revoked, too: the session is a
+	// client.Renewer.
+	transport, err := c.callTransport(w, a.Stay(client.Ask{Scopes: scopes, Resources: []string{endpoint}}))
+	if err != nil {
 		return err
 	}
-	defer r.transport.CloseIdleConnections()
+	defer transport.CloseIdleConnections()
 	err = mcp.Stdio(w.ctx, w.stdin, w.stdout, mcp.StdioConfig{
-		URL: endpoint, Client: &http.Client{Transport: r}, Log: w.logger(), Explain: c.explain,
+		URL: endpoint, Client: &http.Client{Transport: transport}, Log: w.logger(), Explain: c.explain,
 	})
 	if errors.Is(err, context.Canceled) {
 		return nil // told to stop
@@ -95,65 +95,4 @@ func (c *mcpCmd) printConfig(w *world) error {
 	return w.printJSON(map[string]any{"mcpServers": map[string]any{
 		"kavach": map[string]any{"command": program, "args": args},
 	}})
-}
-
-// signedIn sends requests as an agent that stays signed in. A token that the
-// server does not accept any more, for one that was revoked or signed by a key
-// that is gone, is given up for a new one, once for each request: one that was
-// answered 401 has not been done.
-type signedIn struct {
-	agent     *client.Agent
-	ask       client.Ask
-	transport *client.Transport
-
-	mu      sync.Mutex
-	session *client.Session
-}
-
-// Credential implements client.Source.
-func (s *signedIn) Credential(ctx context.Context) (client.Credential, error) {
-	return s.current().Credential(ctx)
-}
-
-func (s *signedIn) current() *client.Session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.session
-}
-
-// again signs in anew, unless somebody else has since.
-func (s *signedIn) again(old *client.Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.session == old {
-		s.session = s.agent.Stay(s.ask)
-	}
-}
-
-// RoundTrip implements http.RoundTripper.
-func (s *signedIn) RoundTrip(r *http.Request) (*http.Response, error) {
-	used := s.current()
-	resp, err := s.transport.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || r.GetBody == nil || !invalidToken(resp) {
-		return resp, err
-	}
-	body, err := r.GetBody()
-	if err != nil {
-		return resp, nil
-	}
-	_ = resp.Body.Close()
-	s.again(used)
-	next := r.Clone(r.Context())
-	next.Body = body
-	return s.transport.RoundTrip(next)
-}
-
-// invalidToken says whether a 401 is about the token, not about its proof.
-func invalidToken(resp *http.Response) bool {
-	for _, challenge := range resp.Header.Values("WWW-Authenticate") {
-		if strings.Contains(challenge, `error="invalid_token"`) {
-			return true
-		}
-	}
-	return false
 }
