@@ -1,12 +1,14 @@
 package authz_test
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"testing"
 
 	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/delegation"
 )
@@ -113,4 +115,44 @@ func TestRevokingAnAgentReachesItsHandles(t *testing.T) {
 		t.Errorf("%d records", n)
 	}
 	f.exchanged(worker.by(handleForm(kept.Token, nil), holder(t)))
+}
+
+// Whoever redeems a handle has looked before it was taken back, and commits
+// afterwards: what was revoked meanwhile loses there.
+func TestARevokedHandleLosesAtItsCommit(t *testing.T) {
+	f := newFlows(t)
+	orch := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
+	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read", "delegate")
+	root := orch.signIn(holder(t), url.Values{"resource": {git}})
+	ask := delegation.Ask{Receiver: rev.id, Scopes: []string{"repo:read"}}
+	taken, kept := authz.HashSecret(f.handle(root, ask).Token), authz.HashSecret(f.handle(root, ask).Token)
+	_, err := f.registry.Revoke(t.Context(), f.chain(root), authz.RevokeTarget{TokenID: taken})
+	must(t, err)
+	use := func(hash string) error {
+		return f.log.Commit(t.Context(), audit.Change{Effects: []audit.Effect{f.store.UseHandle(hash, f.clock.now())}})
+	}
+	if err := use(taken); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("a handle that was revoked: %v", err)
+	}
+	must(t, use(kept))
+}
+
+// A handle that was redeemed is no live token any more: to revoke it would end
+// nothing, and must not be said to have. What came from it is ended by its own
+// id or with its agent.
+func TestRevokingAHandleThatWasRedeemed(t *testing.T) {
+	f := newFlows(t)
+	orch := f.program(f.alice, "orchestrator", []string{"repo:read"}, "read", "delegate")
+	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read", "delegate")
+	root := orch.signIn(holder(t), url.Values{"resource": {git}})
+	made := f.handle(root, delegation.Ask{Receiver: rev.id, Scopes: []string{"repo:read"}})
+	a, c := f.exchanged(rev.by(handleForm(made.Token, nil), holder(t)))
+	if done, err := f.registry.Revoke(t.Context(), f.chain(root), authz.RevokeTarget{TokenID: authz.HashSecret(made.Token)}); err == nil {
+		t.Errorf("said to be revoked: %v", done.Revoked)
+	}
+	_, err := f.registry.Revoke(t.Context(), f.chain(root), authz.RevokeTarget{TokenID: c.LID()})
+	must(t, err)
+	if f.alive(a.str("access_token")) {
+		t.Error("what came from the handle lives")
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -52,8 +53,13 @@ func TestHandle(t *testing.T) {
 	}
 	r := f.lastRecord("delegate")
 	detail, _ := r["detail"].(map[string]any)
-	if detail["via"] != "mcp" || detail["handle"] != authz.HashSecret(made.Token) || r["issued"] != nil {
+	if detail["via"] != "mcp" || detail["handle"] != authz.HashSecret(made.Token) {
 		t.Errorf("record %v", r)
+	}
+	// It is named there as tokens are, by its hash and to its end, and no token is.
+	issued, _ := detail["issued"].([]any)
+	if len(issued) != 1 || !reflect.DeepEqual(issued[0], map[string]any{"lid": detail["handle"], "exp": float64(f.clock.now().Add(time.Minute + time.Second - 1).Unix())}) {
+		t.Errorf("issued %v", issued)
 	}
 	// Who reads the database reads neither the handle nor what it stands for.
 	db, err := sql.Open("sqlite", f.path)

@@ -239,6 +239,11 @@ func (g *Registry) findBelow(ctx context.Context, caller *delegation.Chain, what
 			return Revocation{}, errNotBelow
 		}
 		d := found[0]
+		if spent, err := g.spentHandle(ctx, d.LID); err != nil {
+			return Revocation{}, err
+		} else if spent {
+			return Revocation{}, errNotBelow
+		}
 		return Revocation{Kind: RevokeLink, Value: d.LID, Path: d.Above, Until: d.Expires, At: now}, nil
 	}
 	chain, err := g.verifier.Verify(what.Chain, now)
@@ -250,6 +255,19 @@ func (g *Registry) findBelow(ctx context.Context, caller *delegation.Chain, what
 		return Revocation{}, errNotBelow
 	}
 	return rev, nil
+}
+
+// spentHandle says whether an id is that of a handle that was redeemed: what
+// came from it does not stand on it and would live on.
+func (g *Registry) spentHandle(ctx context.Context, id string) (bool, error) {
+	if g.cfg.Flows == nil {
+		return false, nil
+	}
+	handle, err := g.cfg.Flows.Handle(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return !handle.Used.IsZero(), err
 }
 
 // below: "same gid and the caller's act path begins its act path; or the

@@ -70,8 +70,8 @@ type FlowStore interface {
 	Handle(ctx context.Context, hash string) (Handle, error)
 	// AddHandle adds a handle.
 	AddHandle(h Handle) audit.Effect
-	// UseHandle marks an unused, unexpired handle as used and forgets what it
-	// stands for, and is lost if it is not.
+	// UseHandle marks an unused, unexpired handle that was not revoked as used
+	// and forgets what it stands for, and is lost if it is not such a one.
 	UseHandle(hash string, now time.Time) audit.Effect
 
 	// ReapFlows removes pending requests, codes, handles and refresh tokens that

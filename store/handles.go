@@ -34,9 +34,10 @@ func (s *Store) AddHandle(h authz.Handle) audit.Effect {
 		h.Hash, h.Sealed, h.Created.UnixMilli(), h.Expires.UnixMilli())
 }
 
-// UseHandle burns a handle and forgets what it stands for; one that is used or
-// has expired loses.
+// UseHandle burns a handle and forgets what it stands for; one that is used, has
+// expired or was revoked loses.
 func (s *Store) UseHandle(hash string, now time.Time) audit.Effect {
 	return effect(1, `UPDATE handles SET used = $2, sealed = ''
-		WHERE hash = $1 AND used = 0 AND expires > $2`, hash, now.UnixMilli())
+		WHERE hash = $1 AND used = 0 AND expires > $2
+		AND NOT EXISTS (SELECT 1 FROM revocations WHERE kind = 'lid' AND value = $1)`, hash, now.UnixMilli())
 }
