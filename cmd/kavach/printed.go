@@ -37,12 +37,16 @@ func (p *printed) ended(err error) error {
 func printingFailed(err error) error { return fmt.Errorf("printing: %w", pathCause(err)) }
 
 // withoutUser is a URL fit for a message, which may end in a log: a password
-// before the @ does not come back.
+// before the @ does not come back, also of one that is refused because it has no
+// scheme.
 func withoutUser(address string) string {
-	scheme, rest, found := strings.Cut(address, "://")
-	at := strings.LastIndex(rest, "@")
-	if !found || at < 0 {
+	at := strings.LastIndex(address, "@")
+	if at < 0 {
 		return address
 	}
-	return scheme + "://[redacted]" + rest[at:]
+	scheme := ""
+	if before, _, found := strings.Cut(address[:at], "://"); found {
+		scheme = before + "://"
+	}
+	return scheme + "[redacted]" + address[at:]
 }

@@ -64,6 +64,8 @@ func TestNoPasswordInErrors(t *testing.T) {
 		{"token", "--issuer", "https://dev:hunter2@auth.example", "--key-file", "x"},
 		{"mcp", "--issuer", "https://dev:hunter2@auth.example/%zz", "--key-file", "x"},
 		{"call", "https://dev:hunter2@git.internal/%zz", "--token-file", "x"},
+		{"call", "dev:hunter2@git.internal/pull/847", "--token-file", "x"},
+		{"token", "--issuer", "https:/dev:hunter2@auth.example", "--key-file", "x"},
 	} {
 		var errs bytes.Buffer
 		w := &world{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: &errs, now: now}
