@@ -94,7 +94,7 @@ func (g *Registry) narrowOnce(ctx context.Context, once []audit.Effect, revs []R
 		c.Effects, c.Else = slices.Concat(once, c.Effects), &audit.Change{Entries: replayed(c.Entries)}
 		return c
 	})
-	if errors.Is(err, audit.ErrConflict) {
+	if errors.Is(err, errElse) {
 		return true, Replayed()
 	}
 	return recorded, err
@@ -111,14 +111,18 @@ func (g *Registry) narrowAnyway(ctx context.Context, once []audit.Effect, revs [
 		c.Effects, c.Else = slices.Concat(once, c.Effects), &all
 		return c
 	})
-	if errors.Is(err, audit.ErrConflict) {
+	if errors.Is(err, errElse) {
 		return true, nil
 	}
 	return recorded, err
 }
 
-// narrowAs commits what asking makes of the Change that narrows. An
-// audit.ErrConflict means that an Else of it was committed.
+// errElse says that an Else was committed in place of its Change.
+var errElse = errors.New("authz: its Else was committed")
+
+// narrowAs commits what asking makes of the Change that narrows; the error is
+// errElse if an Else of it stands instead. Lost without that, nothing is
+// written, as in any other failure.
 func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit.Effect, entries []audit.Entry, asking func(audit.Change) audit.Change) (recorded bool, err error) {
 	held := audit.Change{Entries: entries, Narrows: true}
 	for _, r := range revs {
@@ -130,11 +134,12 @@ func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit
 		held.Entries = slim(entries)
 		err = g.cfg.Commit.Commit(ctx, asking(held))
 	}
+	var lost *audit.LostError
 	switch {
 	case err == nil:
 		return true, nil
-	case errors.Is(err, audit.ErrConflict):
-		return true, err
+	case errors.As(err, &lost) && lost.Else > 0:
+		return true, errElse
 	case errors.Is(err, audit.ErrUnrecorded):
 		return false, nil
 	}

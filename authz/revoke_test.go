@@ -186,6 +186,17 @@ func TestRevocationStandsWhenOnlyTheLogRefuses(t *testing.T) {
 	}
 }
 
+// A Change that lost and had no Else, or whose last Else lost too, has written
+// nothing.
+func TestRevocationIsEnforcedFromMemoryWhenItsChangeIsLost(t *testing.T) {
+	rv := newRevocation(t)
+	rv.log.fail(&audit.LostError{})
+	wantRefusal(t, rv.asApp(rv.token), http.StatusServiceUnavailable, "temporarily_unavailable")
+	if !rv.dead(rv.token) || rv.HeldRevocations() != 1 {
+		t.Error("the process does not enforce what it did not write")
+	}
+}
+
 func TestRevocationIsEnforcedFromMemoryWhenNothingCanBeWritten(t *testing.T) {
 	rv := newRevocation(t)
 	child := rv.delegate(rv.token, rv.rev, "kavach:verify")
