@@ -1,6 +1,10 @@
 package delegation
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
 
 // FuzzHost: the grammar has one spelling per host, and covering is reflexive.
 func FuzzHost(f *testing.F) {
@@ -25,4 +29,19 @@ func FuzzHost(f *testing.F) {
 			t.Fatalf("%q as its own destination", text)
 		}
 	})
+}
+
+// String is the inverse of parseHost. Only the law above needs it.
+func (h host) String() string {
+	text := h.name
+	switch {
+	case h.wildcard:
+		text = "*." + text
+	case h.address && strings.Contains(text, ":"):
+		text = "[" + text + "]"
+	}
+	if h.port != 0 {
+		text += ":" + strconv.Itoa(int(h.port))
+	}
+	return text
 }

@@ -19,21 +19,6 @@ type host struct {
 	port uint16
 }
 
-// String is the inverse of parseHost: the grammar has one spelling per host.
-func (h host) String() string {
-	text := h.name
-	switch {
-	case h.wildcard:
-		text = "*." + text
-	case h.address && strings.Contains(text, ":"):
-		text = "[" + text + "]"
-	}
-	if h.port != 0 {
-		text += ":" + strconv.Itoa(int(h.port))
-	}
-	return text
-}
-
 // parseHost takes the canonical spelling only: a name in lower-case A-labels
 // without a trailing dot, an address as RFC 5952 writes it, a port without
 // leading zeros.
