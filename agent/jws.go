@@ -46,9 +46,11 @@ func SignCompact(key PrivateKey, header map[string]any, payload []byte) (string,
 
 // SplitCompact takes a compact JWS of at most MaxToken bytes apart. Base64url
 // must be canonical and the header strict JSON.
-func SplitCompact(token string) (Compact, error) {
-	if len(token) > MaxToken {
-		return Compact{}, invalid("token: more than %d bytes", MaxToken)
+func SplitCompact(token string) (Compact, error) { return splitCompact(token, MaxToken) }
+
+func splitCompact(token string, size int) (Compact, error) {
+	if len(token) > size {
+		return Compact{}, invalid("token: more than %d bytes", size)
 	}
 	head, rest, ok := strings.Cut(token, ".")
 	body, tail, ok2 := strings.Cut(rest, ".")
