@@ -1,0 +1,22 @@
+package delegation
+
+import "github.com/kavach-dev/kavach/jcs"
+
+// parseStrictTools is 3n and 4o.
+func parseStrictTools(v jcs.Value) (Tools, bool) {
+	tools, refusal := parseTools(v)
+	return tools, refusal == nil
+}
+
+// strictCovers is 4p1 to 4p4: it names the first that fails, "" if none does.
+func strictCovers(parent, child Tools) string {
+	if !parent.covers(child) {
+		return "4p1"
+	}
+	return ""
+}
+
+// strictAllows is 6b.
+func strictAllows(tools Tools, tool string, arguments jcs.Value) bool {
+	return tools.allows(Call{Name: tool})
+}
