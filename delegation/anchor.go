@@ -54,6 +54,14 @@ func (a Anchor) Alg() string {
 	return a.key.Alg()
 }
 
+// equal reports whether two anchors are the same key under the same kid.
+func (a Anchor) equal(b Anchor) bool {
+	if a.rsa == nil || b.rsa == nil {
+		return a == b
+	}
+	return a.kid == b.kid && a.rsa.Equal(b.rsa)
+}
+
 // verify checks a JWS signature under the pinned algorithm.
 func (a Anchor) verify(message string, signature []byte) bool {
 	if a.rsa == nil {

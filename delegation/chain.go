@@ -8,7 +8,8 @@ import (
 // Chain is a token or chain that Verify accepted: steps 0 to 12 hold. There is
 // no other way to make one, and the zero Chain allows nothing.
 type Chain struct {
-	parts []part
+	parts  []part
+	memory *memory // nil without a cache
 }
 
 // Party is one of those who act, from the principal to the actor.

@@ -15,6 +15,10 @@ type Verifier struct {
 	// Anchors finds the issuer's key for a kid. It is only asked for kids of
 	// the right grammar that start with at-. Without it nothing verifies.
 	Anchors func(kid string) (Anchor, bool)
+	// Cache, if set, saves the signatures of prefixes that were permitted
+	// before. It belongs to this verifier and to no other. The verdicts and
+	// their reasons are the same without it.
+	Cache *Cache
 }
 
 // Verify runs steps 0 to 12 of delegation.md §6 in their order and refuses at
