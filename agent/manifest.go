@@ -47,6 +47,8 @@ type Manifest struct {
 	// Seq counts the manifests of an agent from 1. Standing alone only the
 	// first verifies: it is signed by the key that makes the id.
 	Seq int64
+	// Prev is the Hash of the manifest before; empty in the first.
+	Prev string
 	// Name is a label, unique per owner at a server.
 	Name string
 	// Version is a semantic version of the agent.
@@ -99,18 +101,26 @@ func IsName(s string) bool {
 // IsScope reports whether s is a scope token.
 func IsScope(s string) bool { return scopePattern.MatchString(s) }
 
-// SignManifest makes the first manifest of the key's agent. ID, Seq and Key are
-// filled in, and lists are sorted; the rest is the caller's and is checked as a
-// verifier would.
+// SignManifest makes the first manifest of the key's agent. ID, Seq, Prev and
+// Key are filled in, and lists are sorted; the rest is the caller's and is
+// checked as a verifier would.
 func SignManifest(m Manifest, key PrivateKey) (string, error) {
 	m.Key = key.Public()
-	m.ID = m.Key.Thumbprint()
-	m.Seq = 1
+	m.ID, m.Seq, m.Prev = m.Key.Thumbprint(), 1, ""
+	payload, err := m.payload()
+	if err != nil {
+		return "", err
+	}
+	return signManifest(m.ID, payload, key, "")
+}
+
+// payload is the claims of a manifest, which is checked first.
+func (m Manifest) payload() ([]byte, error) {
 	m.Scopes = sorted(m.Scopes)
 	m.Tools = sorted(m.Tools)
 	m.Capabilities = sorted(m.Capabilities)
 	if err := m.check(); err != nil {
-		return "", err
+		return nil, err
 	}
 	c := map[string]any{
 		"id": m.ID, "seq": m.Seq, "name": m.Name, "version": m.Version, "purpose": m.Purpose,
@@ -120,20 +130,29 @@ func SignManifest(m Manifest, key PrivateKey) (string, error) {
 	if len(m.Tools) > 0 {
 		c["tools"] = m.Tools
 	}
-	if m.Origin != "" {
-		c["origin"] = m.Origin
-	}
-	if m.TrustLevel != "" {
-		c["trust_level"] = m.TrustLevel
-	}
 	if len(m.Metadata) > 0 {
 		c["metadata"] = m.Metadata
 	}
+	for name, value := range map[string]string{"prev": m.Prev, "origin": m.Origin, "trust_level": m.TrustLevel} {
+		if value != "" {
+			c[name] = value
+		}
+	}
 	payload, err := jcs.Marshal(c)
 	if err != nil {
-		return "", fmt.Errorf("%w: manifest: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: manifest: %w", ErrInvalid, err)
 	}
-	token, err := SignCompact(key, map[string]any{"typ": ManifestType, "kid": m.ID}, payload)
+	return payload, nil
+}
+
+// signManifest signs claims with the agent's key; endorsement is the signature
+// of the key before, at a key change.
+func signManifest(id string, payload []byte, key PrivateKey, endorsement string) (string, error) {
+	header := map[string]any{"typ": ManifestType, "kid": id}
+	if endorsement != "" {
+		header[endorsementMember] = endorsement
+	}
+	token, err := SignCompact(key, header, payload)
 	if err != nil {
 		return "", err
 	}
@@ -149,43 +168,59 @@ func sorted(list []string) []string {
 	return out
 }
 
-// VerifyManifest checks a manifest that stands alone: the first one, signed by
-// the key that makes the id. An expired manifest is refused.
-func VerifyManifest(token string, now time.Time) (Manifest, error) {
+// oneManifest is a manifest whose own signature held: its claims are those of
+// whoever has its key. That this key is the agent's is not known yet.
+type oneManifest struct {
+	Manifest
+	compact Compact
+	// endorsement is the signature of the key before, "" for none.
+	endorsement string
+}
+
+// readManifest takes one manifest apart. Time is not looked at.
+func readManifest(token string) (oneManifest, error) {
 	c, err := SplitCompact(token)
 	if err != nil {
-		return Manifest{}, err
+		return oneManifest{}, err
 	}
 	// The key is inside what it signs, so the payload is read before the
 	// signature; what was read counts only if the signature then holds under
-	// it and the id is its thumbprint.
+	// it.
 	v, err := claims(c.UnverifiedPayload)
 	if err != nil {
-		return Manifest{}, err
+		return oneManifest{}, err
 	}
-	m := Manifest{}
+	m := oneManifest{compact: c}
 	if m.Key, err = ParsePublicKey(v.Get("jwk")); err != nil {
-		return Manifest{}, err
+		return oneManifest{}, err
 	}
 	if _, err := c.Verify(m.Key, ManifestType); err != nil {
-		return Manifest{}, err
+		return oneManifest{}, err
 	}
 	if err := m.read(v); err != nil {
-		return Manifest{}, err
+		return oneManifest{}, err
 	}
 	if kid := c.UnverifiedHeader.Get("kid"); kid.Kind() != jcs.String || kid.Str() != m.ID {
-		return Manifest{}, invalid("manifest: kid is not the agent id")
+		return oneManifest{}, invalid("manifest: kid is not the agent id")
 	}
-	if err := m.check(); err != nil {
-		return Manifest{}, err
+	if e := c.UnverifiedHeader.Get(endorsementMember); e.Exists() {
+		if e.Kind() != jcs.String || e.Str() == "" || m.Seq == 1 {
+			return oneManifest{}, invalid("manifest: %s has no place in it", endorsementMember)
+		}
+		m.endorsement = e.Str()
 	}
+	return m, m.check()
+}
+
+// current refuses a manifest that is not of this time.
+func (m Manifest) current(now time.Time) error {
 	if m.IssuedAt.Unix() > now.Unix()+skewSeconds {
-		return Manifest{}, invalid("manifest: not yet valid")
+		return invalid("manifest: not yet valid")
 	}
 	if m.Expires.Unix() <= now.Unix() {
-		return Manifest{}, invalid("manifest: expired")
+		return invalid("manifest: expired")
 	}
-	return m, nil
+	return nil
 }
 
 // read takes the claims over; their types must be exact, null is refused for
@@ -215,7 +250,7 @@ func (m *Manifest) read(v jcs.Value) error {
 		return n
 	}
 	m.ID, m.Name, m.Version, m.Purpose = text("id", true), text("name", true), text("version", true), text("purpose", true)
-	m.Origin, m.TrustLevel = text("origin", false), text("trust_level", false)
+	m.Origin, m.TrustLevel, m.Prev = text("origin", false), text("trust_level", false), text("prev", false)
 	m.Scopes, m.Tools, m.Capabilities = list("scopes", true), list("tools", false), list("capabilities", true)
 	m.Seq = number("seq")
 	m.MaxDepth = int(max(min(number("max_depth"), MaxDepth+1), -1))
@@ -232,9 +267,8 @@ func (m *Manifest) read(v jcs.Value) error {
 			m.Metadata[name] = e.Str()
 		}
 	}
-	// The first manifest follows nothing.
-	if err == nil && v.Get("prev").Exists() {
-		return invalid("manifest: prev in a first manifest")
+	if err == nil && v.Get("prev").Exists() && m.Prev == "" {
+		return invalid("manifest: prev is empty")
 	}
 	return err
 }
@@ -242,10 +276,14 @@ func (m *Manifest) read(v jcs.Value) error {
 // check holds for making and for verifying alike.
 func (m Manifest) check() error {
 	switch {
-	case m.ID == "" || m.ID != m.Key.Thumbprint():
-		return invalid("manifest: id is not the thumbprint of the key")
-	case m.Seq != 1:
-		return invalid("manifest: seq %d does not stand alone", m.Seq)
+	case !IsID(m.ID) || m.Seq == 1 && m.ID != m.Key.Thumbprint():
+		return invalid("manifest: id is not the thumbprint of the first key")
+	case m.Seq < 1:
+		return invalid("manifest: seq %d is not a number from 1", m.Seq)
+	case (m.Seq == 1) != (m.Prev == ""):
+		return invalid("manifest: prev belongs into every manifest but the first")
+	case m.Prev != "" && !IsID(m.Prev):
+		return invalid("manifest: prev is not a SHA-256 in base64url")
 	case !IsName(m.Name):
 		return invalid("manifest: name must be 1 to %d characters of A-Z a-z 0-9 . _ - and not look like an id", maxName)
 	case len(m.Version) > 128 || !semverPattern.MatchString(m.Version):
