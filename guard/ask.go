@@ -23,6 +23,7 @@ type visit struct {
 	needed     *Need // by needs, nil before
 	needErr    error
 	audited    bool
+	unchecked  []string // Decision.Unchecked
 	request    *http.Request
 
 	proof     *agent.VerifiedProof // nil for a token that needs none

@@ -38,6 +38,10 @@ type Decision struct {
 	Phase string
 	// Status is the HTTP status of the answer; 0 while it is not known.
 	Status int
+	// Unchecked names what was not looked at: "revocation" where there is no
+	// source of revocations, or where it was stale and the request passed all
+	// the same.
+	Unchecked []string
 	// Reason, Dimension and Detail say why not.
 	Reason    delegation.Reason
 	Dimension string
@@ -71,7 +75,7 @@ func (v *visit) reportAllowed(r *http.Request) error {
 
 // decision begins what is reported of the visit.
 func (v *visit) decision(r *http.Request, need delegation.Request) Decision {
-	return Decision{Request: r, URL: v.guard.URL(r), Time: v.now, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Need: need}
+	return Decision{Request: r, URL: v.guard.URL(r), Time: v.now, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Unchecked: v.unchecked, Need: need}
 }
 
 // report tells a refusal. It does not depend on the log: what was refused stays

@@ -61,7 +61,8 @@ type Verifier interface {
 }
 
 // Revocations is step 15: whether anything the chain names or came from was
-// revoked. An error means that it is unknown, and is answered with 503.
+// revoked. *Feed is such. An error means that it is unknown, and is answered
+// with 503; a *StaleError says for which requests.
 type Revocations interface {
 	Revoked(ctx context.Context, chain *delegation.Chain) (bool, error)
 }
@@ -104,8 +105,8 @@ type Config struct {
 	// kavach's own endpoints and for nobody else: any of the resources that
 	// such a token names could present it here.
 	SharedAudience bool
-	// Revocations is asked for every token. Nil: tokens live until they
-	// expire.
+	// Revocations is asked for every token, see NewFeed. Nil: tokens live until
+	// they expire, and Decision.Unchecked says "revocation".
 	Revocations Revocations
 	// DPoPForWrites takes DPoP proofs for requests with side effects that come
 	// with a chain. Such a proof does not cover the body, so it is for servers
@@ -230,7 +231,7 @@ func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // authenticate runs steps 0 to 15.
 func (v *visit) authenticate(r *http.Request, scheme, token string) error {
-	g, ctx := v.guard, r.Context()
+	g := v.guard
 	if len(token) > delegation.MaxChainHeader && isChain(token) {
 		return &delegation.Refusal{Reason: delegation.TooLarge, Part: -1}
 	}
@@ -251,18 +252,7 @@ func (v *visit) authenticate(r *http.Request, scheme, token string) error {
 	if err := v.possession(r, scheme); err != nil { // step 14
 		return err
 	}
-	if g.Revocations == nil {
-		return nil
-	}
-	revoked, err := g.Revocations.Revoked(ctx, chain)
-	if err != nil {
-		g.Log.ErrorContext(ctx, "revocation unknown", "error", err)
-		return &delegation.Refusal{Reason: delegation.StatusUnknown, Part: -1}
-	}
-	if revoked {
-		return &delegation.Refusal{Reason: delegation.Revoked, Part: -1}
-	}
-	return nil
+	return v.standing(r) // step 15
 }
 
 // needs computes, once, what the request needs.

@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,7 @@ type JWKS struct {
 // keySet is one fetched set; it never changes.
 type keySet struct {
 	verifier delegation.Verifier
+	feed     map[string]crypto.PublicKey // keys that sign the revocation feed
 	fetched  time.Time
 }
 
@@ -138,6 +140,18 @@ func (k *JWKS) Verify(token string, now time.Time) (*delegation.Chain, error) {
 	return nil, err
 }
 
+// FeedKey implements FeedKeys, with the same bounds as Verify.
+func (k *JWKS) FeedKey(kid string) (crypto.PublicKey, bool) {
+	set := k.fresh()
+	if set == nil || set.feed[kid] == nil {
+		if set = k.refetch(); set == nil {
+			return nil, false
+		}
+	}
+	key, ok := set.feed[kid]
+	return key, ok
+}
+
 // fresh returns the set unless it is too old.
 func (k *JWKS) fresh() *keySet {
 	set := k.set.Load()
@@ -171,7 +185,11 @@ func (k *JWKS) fetch(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrFetch, err)
 	}
 	anchors := make(map[string]delegation.Anchor, len(keys))
+	feed := map[string]crypto.PublicKey{}
 	for _, key := range keys {
+		if delegation.IsFeedKID(key.KID) {
+			feed[key.KID] = key.Public
+		}
 		// Keys of other purposes are in the same set; their kid is no anchor's.
 		if anchor, err := delegation.NewAnchor(key.KID, key.Public); err == nil {
 			anchors[key.KID] = anchor
@@ -185,7 +203,7 @@ func (k *JWKS) fetch(ctx context.Context) error {
 			Issuer:  k.cfg.Issuer,
 			Anchors: func(kid string) (delegation.Anchor, bool) { a, ok := anchors[kid]; return a, ok },
 		},
-		fetched: now,
+		feed: feed, fetched: now,
 	})
 	return nil
 }

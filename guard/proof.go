@@ -133,12 +133,7 @@ func (v *visit) sideEffect(r *http.Request) error {
 	if v.guard.DPoPForWrites || v.chain.Plain() {
 		return nil
 	}
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return nil
-	}
-	// A need that cannot be computed is not known to be harmless.
-	if need, err := v.needs(r); err == nil && need.ReadOnly {
+	if !v.changes(r) {
 		return nil
 	}
 	return bindingFailed("a DPoP proof is not enough for a side effect here")
