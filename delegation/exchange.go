@@ -21,6 +21,11 @@ type Ask struct {
 	// bound subject never yields. For the caller itself a zero Key keeps the
 	// subject's.
 	Key agent.PublicKey
+	// AAT asks for a root of typ aat+jwt, for verifiers that know only AAT. It
+	// is bound to a key that was sent and is not the subject's, names the tools
+	// it grants, and where the audience is not kavach-aware holds no limits,
+	// which such a verifier would not see.
+	AAT bool
 	// KeyByProof says that nobody sent Key to be bound: it is only the key that
 	// the request itself was proved with, and whoever uses the result is no
 	// agent. Then the result is plain.
@@ -153,10 +158,12 @@ func (c *Chain) exchange(ask Ask, now time.Time) (Draft, *Refusal) {
 	claims.IssuedAt, claims.Expires = time.Unix(now.Unix(), 0), time.Unix(exp, 0)
 	claims.JTI = NewJTI(now)
 	claims.Act = c.actors(parties)
-	form := Form{AudienceAware: ask.AudienceAware, Key: ask.Key, KeySent: !ask.KeyByProof, Depth: depth}
+	form := Form{AudienceAware: ask.AudienceAware, Key: ask.Key, KeySent: !ask.KeyByProof, Depth: depth, AAT: ask.AAT}
 	// "For the same key: always allowed, result without del_*."
 	if claims.Root = form.Root() && !same; claims.Root {
-		claims.Key, claims.MaxDepth = ask.Key, depth
+		claims.Key, claims.MaxDepth, claims.AAT = ask.Key, depth, ask.AAT
+	} else if ask.AAT {
+		return Draft{}, refuse(HolderBindingFailed, DimensionKey, "an AAT is bound to a key of its own that is sent with the request")
 	} else {
 		claims.JKT, claims.Hops = jkt, &depth
 	}
@@ -259,7 +266,7 @@ func (c *Chain) authority(ask Ask) (Claims, *Refusal) {
 		return claims, refusal
 	}
 	restricted := c.Restricts(DimensionTools)
-	if restricted && len(claims.Tools) == 0 {
+	if (restricted || ask.AAT) && len(claims.Tools) == 0 {
 		return claims, refuse(NotNarrower, DimensionTools, "no tool is left")
 	}
 	for i := range c.parts {
@@ -286,7 +293,7 @@ func (c *Chain) authority(ask Ask) (Claims, *Refusal) {
 	}
 	// "A resource that is not registered as kavach-aware never gets a token
 	// whose restriction lives only there."
-	if !ask.AudienceAware && (len(claims.Tools) > 0 || !claims.Limits.IsZero()) {
+	if !ask.AudienceAware && (len(claims.Tools) > 0 && !ask.AAT || !claims.Limits.IsZero()) {
 		return claims, refuse(AudienceWidened, DimensionAudience, "the resource would not see the restriction")
 	}
 	return claims, nil

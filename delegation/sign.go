@@ -251,9 +251,15 @@ type Form struct {
 	Agent bool
 	// Depth is the depth left for the receiver.
 	Depth int
+	// AAT says that a root for verifiers that know only AAT was asked for. They
+	// take no other form, so neither the audience nor the depth left decides.
+	AAT bool
 }
 
 // Root applies delegation.md §3, "Which form is issued".
 func (f Form) Root() bool {
+	if f.AAT {
+		return !f.Key.IsZero() && f.KeySent
+	}
 	return f.AudienceAware && !f.Key.IsZero() && f.Depth >= 1 && (f.Agent || f.KeySent)
 }

@@ -53,6 +53,9 @@ type ServerMetadata struct {
 	ServiceDocumentation                               string   `json:"service_documentation,omitempty"`
 	AuthorizationResponseIssParameterSupported         bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 	ClientIDMetadataDocumentSupported                  bool     `json:"client_id_metadata_document_supported,omitempty"`
+	// AATIssuer is of draft-niyikiza-oauth-attenuating-agent-tokens: roots of
+	// typ aat+jwt are issued.
+	AATIssuer bool `json:"aat_issuer,omitempty"`
 	// RequestURIParameterSupported is written also when false, because its
 	// default in OpenID Connect Discovery is true.
 	RequestURIParameterSupported *bool `json:"request_uri_parameter_supported,omitempty"`
