@@ -92,14 +92,13 @@ func parseJWK(jwk jcs.Value) (k PublicKey, members int, err error) {
 	if jwk.Kind() != jcs.Object {
 		return k, 0, invalid("key: not a JWK object")
 	}
-	coordinate := func(name string) ([]byte, error) {
+	coordinate := func(name string) (b [32]byte, err error) {
 		v := jwk.Get(name)
 		if v.Kind() != jcs.String {
-			return nil, invalid("key: %s is missing", name)
+			return b, invalid("key: %s is missing", name)
 		}
-		b, err := jcs.DecodeBase64URL(v.Str())
-		if err != nil || len(b) != 32 {
-			return nil, invalid("key: %s is not 32 bytes of base64url", name)
+		if b, err = jcs.Decode32(v.Str()); err != nil {
+			return b, invalid("key: %s is not 32 bytes of base64url", name)
 		}
 		return b, nil
 	}
@@ -110,7 +109,7 @@ func parseJWK(jwk jcs.Value) (k PublicKey, members int, err error) {
 		if err != nil {
 			return k, 0, err
 		}
-		k, err = fromEd25519(x)
+		k, err = fromEd25519(x[:])
 		return k, 3, err
 	case kty == "EC" && crv == "P-256":
 		x, err := coordinate("x")
@@ -121,7 +120,7 @@ func parseJWK(jwk jcs.Value) (k PublicKey, members int, err error) {
 		if err != nil {
 			return k, 0, err
 		}
-		k, err = fromPoint(append([]byte{4}, append(x, y...)...))
+		k, err = fromPoint(slices.Concat([]byte{4}, x[:], y[:]))
 		return k, 4, err
 	}
 	return k, 0, invalid("key: only OKP with Ed25519 and EC with P-256 are supported")
@@ -292,13 +291,13 @@ func (k PublicKey) AppendJWK(dst []byte) []byte {
 	switch k.kind {
 	case ed25519Key:
 		dst = append(dst, `{"crv":"Ed25519","kty":"OKP","x":"`...)
-		dst = append(dst, jcs.Base64URL(k.raw[:32])...)
+		dst = jcs.AppendBase64URL(dst, k.raw[:32])
 		return append(dst, `"}`...)
 	case p256Key:
 		dst = append(dst, `{"crv":"P-256","kty":"EC","x":"`...)
-		dst = append(dst, jcs.Base64URL(k.raw[:32])...)
+		dst = jcs.AppendBase64URL(dst, k.raw[:32])
 		dst = append(dst, `","y":"`...)
-		dst = append(dst, jcs.Base64URL(k.raw[32:])...)
+		dst = jcs.AppendBase64URL(dst, k.raw[32:])
 		return append(dst, `"}`...)
 	}
 	return dst
@@ -309,9 +308,19 @@ func (k PublicKey) Thumbprint() string {
 	if k.IsZero() {
 		return ""
 	}
-	var buf [192]byte
-	sum := sha256.Sum256(k.AppendJWK(buf[:0]))
+	sum := k.thumbprint()
 	return jcs.Base64URL(sum[:])
+}
+
+func (k PublicKey) thumbprint() [sha256.Size]byte {
+	var jwk [192]byte
+	return sha256.Sum256(k.AppendJWK(jwk[:0]))
+}
+
+// IsThumbprint reports whether text is the thumbprint of the key.
+func (k PublicKey) IsThumbprint(text string) bool {
+	sum, err := jcs.Decode32(text)
+	return err == nil && !k.IsZero() && sum == k.thumbprint()
 }
 
 // ThumbprintURI returns the thumbprint as the URI of RFC 9278, which is the

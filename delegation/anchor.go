@@ -63,11 +63,11 @@ func (a Anchor) equal(b Anchor) bool {
 }
 
 // verify checks a JWS signature under the pinned algorithm.
-func (a Anchor) verify(message string, signature []byte) bool {
+func (a Anchor) verify(message, signature []byte) bool {
 	if a.rsa == nil {
-		return !a.key.IsZero() && a.key.Verify([]byte(message), signature)
+		return !a.key.IsZero() && a.key.Verify(message, signature)
 	}
-	digest := sha256.Sum256([]byte(message))
+	digest := sha256.Sum256(message)
 	return rsa.VerifyPKCS1v15(a.rsa, crypto.SHA256, digest[:], signature) == nil
 }
 

@@ -77,6 +77,33 @@ type memory struct {
 	keys   []prefixKey // of every prefix, shortest first
 }
 
+// recall returns the tokens that a chain begins with and the cache knows, and
+// what Remember will need; both nil without a cache.
+func (v *Verifier) recall(token []byte, texts []compact) ([]part, *memory) {
+	if v.Cache == nil {
+		return nil, nil
+	}
+	m := &memory{cache: v.Cache, keys: make([]prefixKey, len(texts))}
+	hash, from := sha256.New(), 0
+	for i := range texts {
+		hash.Write(token[from:texts[i].end])
+		hash.Sum(m.keys[i][:0])
+		from = texts[i].end
+	}
+	parts, anchor := v.Cache.lookup(m.keys)
+	if parts == nil || parts[0].iss != v.Issuer {
+		return nil, m
+	}
+	// "A hit counts only if its anchor is still current for its kid; any change
+	// of anchors empties it."
+	if current, known := v.Anchors(anchor.kid); !known || !current.equal(anchor) {
+		v.Cache.Clear()
+		return nil, m
+	}
+	m.anchor = anchor
+	return parts, m
+}
+
 // Remember puts the chain and its prefixes into the cache of the verifier that
 // verified it, if that has one. Call it when the whole request was permitted
 // (delegation.md §6: "positive results only; filled only after the whole
@@ -136,21 +163,9 @@ func (c *Cache) forget(e *list.Element) {
 	c.size -= len(of.prefixes)
 }
 
-// longest returns the tokens of the longest prefix among keys that is
-// remembered, nil if none is. The anchors are those that count now.
-func (c *Cache) longest(keys []prefixKey, issuer string, anchors func(kid string) (Anchor, bool)) ([]part, Anchor) {
-	parts, anchor := c.lookup(keys)
-	if parts == nil || parts[0].iss != issuer {
-		return nil, Anchor{}
-	}
-	// Not under the lock: what Anchors does is not ours to know.
-	if current, known := anchors(anchor.kid); !known || !current.equal(anchor) {
-		c.Clear()
-		return nil, Anchor{}
-	}
-	return parts, anchor
-}
-
+// lookup returns the tokens of the longest prefix that is remembered, and the
+// anchor that the root was verified under; nil if there is none. keys are those
+// of every prefix, shortest first.
 func (c *Cache) lookup(keys []prefixKey) ([]part, Anchor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -54,34 +54,42 @@ func (p *part) hasScope(scope string) bool {
 	return found
 }
 
-// parsePart is step 3: "strict parse, shapes, forbidden claims, key import, jkt
-// (malformed); constraint trees (unknown_constraint for an unknown type, else
-// malformed)". first is the root or the plain token.
+// parsePart is parse for a token that is not in a chain yet.
 func parsePart(payload []byte, first bool) (*part, *Refusal) {
-	v, err := jcs.Parse(payload, jcs.Limits{})
-	if err != nil || v.Kind() != jcs.Object {
-		return nil, refuse(Malformed, "", "claims are not strict JSON")
-	}
 	p := &part{}
-	for name, claim := range v.Fields() {
-		if !p.read(name, claim, first) {
-			return nil, refuse(Malformed, "", "claim "+quoteShort(name))
-		}
-	}
-	details := v.Get("authorization_details")
-	p.details = details.Exists()
-	if missing := p.missing(first); missing != "" {
-		return nil, refuse(Malformed, "", "claim "+missing+" is missing")
-	}
-	if first && !p.chained() && p.key != (agent.PublicKey{}) {
-		return nil, refuse(Malformed, "", "cnf of a plain token is jkt alone")
-	}
-	if p.details {
-		if refusal := p.readDetails(details); refusal != nil {
-			return nil, refusal
-		}
+	if refusal := p.parse(payload, first); refusal != nil {
+		return nil, refusal
 	}
 	return p, nil
+}
+
+// parse is step 3: "strict parse, shapes, forbidden claims, key import, jkt
+// (malformed); constraint trees (unknown_constraint for an unknown type, else
+// malformed)". first is the root or the plain token.
+func (p *part) parse(payload []byte, first bool) *Refusal {
+	v, err := jcs.Parse(payload, jcs.Limits{})
+	if err != nil || v.Kind() != jcs.Object {
+		return refuse(Malformed, "", "claims are not strict JSON")
+	}
+	var details jcs.Value
+	for name, claim := range v.Fields() {
+		if !p.read(name, claim, first) {
+			return refuse(Malformed, "", "claim "+quoteShort(name))
+		}
+		if name == "authorization_details" {
+			details, p.details = claim, true
+		}
+	}
+	if missing := p.missing(first); missing != "" {
+		return refuse(Malformed, "", "claim "+missing+" is missing")
+	}
+	if first && !p.chained() && !p.key.IsZero() {
+		return refuse(Malformed, "", "cnf of a plain token is jkt alone")
+	}
+	if p.details {
+		return p.readDetails(details)
+	}
+	return nil
 }
 
 // read takes one claim. Claims it does not know carry no authority.
@@ -261,7 +269,7 @@ func confirmation(v jcs.Value, first bool) (key agent.PublicKey, jkt string, ok 
 		return key, jkt, first && v.Len() == 1 && agent.IsID(jkt)
 	}
 	key, err := agent.ParsePublicKey(jwk)
-	return key, jkt, err == nil && v.Len() == 2 && key.Thumbprint() == jkt
+	return key, jkt, err == nil && v.Len() == 2 && key.IsThumbprint(jkt)
 }
 
 func ancestry(v jcs.Value) ([]string, bool) {

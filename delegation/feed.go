@@ -194,7 +194,7 @@ func splitFeed(token string) (c compact, ok bool) {
 	if !ok || !ok2 || strings.Contains(signature, ".") {
 		return c, false
 	}
-	c = compact{signed: token[:len(header)+1+len(payload)], headerText: header}
+	c = compact{signed: []byte(token[:len(header)+1+len(payload)]), headerText: []byte(header)}
 	var err1, err2, err3 error
 	c.header, err1 = jcs.DecodeBase64URL(header)
 	c.payload, err2 = jcs.DecodeBase64URL(payload)

@@ -133,7 +133,7 @@ func TestWycheproofEd25519(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := anchor.verify(string(message), signature); got != (test.Result == "valid") {
+			if got := anchor.verify(message, signature); got != (test.Result == "valid") {
 				t.Errorf("%d %s: accepted %v, want %s", test.TcID, test.Comment, got, test.Result)
 			}
 			decided++

@@ -25,96 +25,118 @@ type Verifier struct {
 // the first failure. What remains: For (13), the holder's proof (14),
 // revocation of what Revocable lists (15) and Allows (16).
 func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
-	texts, refusal := split(token) // step 0
+	text := []byte(token)
+	texts, refusal := cut(text) // step 0
 	if refusal != nil {
 		return nil, refusal
 	}
-	c := &Chain{parts: make([]part, 0, len(texts))}
-	for i, text := range texts {
-		var p *part
-		if i == 0 {
-			p, refusal = v.root(text, len(texts) > 1, now.Unix())
-		} else {
-			p, refusal = link(text, c.parts, now.Unix())
+	known, memory := v.recall(text, texts)
+	if refusal := decode(texts, len(known)); refusal != nil { // the rest of step 0
+		return nil, refusal
+	}
+	c := &Chain{parts: append(make([]part, 0, len(texts)), known...), memory: memory}
+	for i := range texts {
+		switch {
+		case i < len(known):
+			refusal = known[i].again(known[:i], now.Unix())
+		case i == 0:
+			refusal = v.root(c, &texts[0], len(texts) > 1, now.Unix())
+		default:
+			refusal = c.link(&texts[i], now.Unix())
 		}
 		if refusal != nil {
 			return nil, refusal.at(i)
 		}
-		c.parts = append(c.parts, *p)
 	}
 	return c, nil
 }
 
-// root verifies the first token. chain says that links follow.
-func (v *Verifier) root(text compact, chain bool, now int64) (*part, *Refusal) {
+// again is for a token that passed every step before: of those only step 10
+// looks at the clock.
+func (p *part) again(above []part, now int64) *Refusal {
+	if len(above) == 0 {
+		return p.times(nil, now)
+	}
+	return p.times(&above[len(above)-1], now)
+}
+
+// root verifies the first token and puts it into the chain. more says that
+// links follow.
+func (v *Verifier) root(c *Chain, text *compact, more bool, now int64) *Refusal {
 	h, refusal := text.parseHeader() // step 1
 	if refusal != nil {
-		return nil, refusal
+		return refusal
 	}
 	if h.typ != TypeAccessToken && h.typ != TypeLink {
-		return nil, refuse(BadType, "", "")
+		return refuse(BadType, "", "")
 	}
 	anchor, known := Anchor{}, false
 	if validKID(h.kid) && v.Anchors != nil {
 		anchor, known = v.Anchors(h.kid)
 	}
-	mayBeRSA := !chain && h.typ == TypeAccessToken
+	mayBeRSA := !more && h.typ == TypeAccessToken
 	if h.alg != Ed25519 && h.alg != ES256 && !(h.alg == RS256 && mayBeRSA) || known && h.alg != anchor.Alg() {
-		return nil, refuse(AlgNotAllowed, "", "")
+		return refuse(AlgNotAllowed, "", "")
 	}
 	if !known || anchor.kid != h.kid { // step 2
-		return nil, refuse(UnknownRoot, "", "")
+		return refuse(UnknownRoot, "", "")
 	}
 	if !anchor.verify(text.signed, text.signature) {
-		return nil, refuse(SignatureInvalid, "", "")
+		return refuse(SignatureInvalid, "", "")
 	}
-	p, refusal := parsePart(text.payload, true) // step 3
-	if refusal != nil {
-		return nil, refusal
+	c.parts = append(c.parts, part{typ: h.typ, alg: h.alg})
+	p := &c.parts[0]
+	if refusal := p.parse(text.payload, true); refusal != nil { // step 3
+		return refusal
 	}
-	p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
+	p.lid = text.lid()
 	if p.chained() && h.alg == RS256 {
-		return nil, refuse(AlgNotAllowed, "", "a root is Ed25519 or ES256")
+		return refuse(AlgNotAllowed, "", "a root is Ed25519 or ES256")
 	}
 	if p.typ == TypeLink && !p.chained() {
-		return nil, refuse(Malformed, "", "aat+jwt without del_depth")
+		return refuse(Malformed, "", "aat+jwt without del_depth")
 	}
 	if p.iss != v.Issuer { // step 4; 5 and 6 need a parent
-		return nil, refuse(IssuerMismatch, "", "")
+		return refuse(IssuerMismatch, "", "")
 	}
 	// Step 7. A plain token is never the parent of a link.
-	if chain || p.chained() {
+	if more || p.chained() {
 		if p.depth == nil || p.maxDepth == nil || *p.depth != 0 || *p.maxDepth < 0 || *p.maxDepth > MaxDepth {
-			return nil, refuse(DepthInvalid, "", "")
+			return refuse(DepthInvalid, "", "")
 		}
 	}
-	return p, p.times(nil, now) // step 10; 8, 9, 11, 12 need a parent
+	if c.memory != nil {
+		c.memory.anchor = anchor
+	}
+	return p.times(nil, now) // step 10; 8, 9, 11, 12 need a parent
 }
 
-// link verifies a token under the one before it.
-func link(text compact, chain []part, now int64) (*part, *Refusal) {
-	parent := &chain[len(chain)-1]
+// link verifies the token below the last one and puts it into the chain.
+func (c *Chain) link(text *compact, now int64) *Refusal {
+	parent := &c.parts[len(c.parts)-1]
 	h, refusal := text.parseHeader() // step 1
 	if refusal != nil {
-		return nil, refusal
+		return refusal
 	}
 	if h.typ != TypeLink {
-		return nil, refuse(BadType, "", "")
+		return refuse(BadType, "", "")
 	}
 	// A validated key has one algorithm, Ed25519 or ES256, so this is the
 	// allow-list too.
 	if h.alg != parent.key.Alg() || parent.key.IsZero() {
-		return nil, refuse(AlgNotAllowed, "", "")
+		return refuse(AlgNotAllowed, "", "")
 	}
-	if !parent.key.Verify([]byte(text.signed), text.signature) { // step 2
-		return nil, refuse(SignatureInvalid, "", "")
+	if !parent.key.Verify(text.signed, text.signature) { // step 2
+		return refuse(SignatureInvalid, "", "")
 	}
-	p, refusal := parsePart(text.payload, false) // step 3
-	if refusal != nil {
-		return nil, refusal
+	above := c.parts
+	c.parts = append(c.parts, part{typ: h.typ, alg: h.alg})
+	p := &c.parts[len(above)]
+	if refusal := p.parse(text.payload, false); refusal != nil { // step 3
+		return refusal
 	}
-	p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
-	return p, p.edge(chain, now)
+	p.lid = text.lid()
+	return p.edge(above, now)
 }
 
 // edge is steps 4 to 12 for a link p at the end of chain.
@@ -186,8 +208,8 @@ func (p *part) narrower(chain []part) *Refusal {
 	if slices.ContainsFunc(p.scopes, func(s string) bool { return !parent.hasScope(s) }) {
 		return refuse(NotNarrower, DimensionScope, "")
 	}
-	if !parent.tools.covers(p.tools) {
-		return refuse(NotNarrower, DimensionTools, "")
+	if gap := parent.tools.gap(p.tools); gap != nil {
+		return refuse(NotNarrower, DimensionTools, gap.String())
 	}
 	if parent.hasLimits && !p.hasLimits {
 		return refuse(NotNarrower, "", limitsType+" dropped")
