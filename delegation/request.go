@@ -32,7 +32,10 @@ type Request struct {
 type Call struct {
 	// Name is compared byte for byte.
 	Name string
-	// Arguments is the object of arguments as called.
+	// Arguments is the object of arguments as called, parsed from its text: the
+	// spelling of a number matters. A call without arguments says an empty
+	// object; the zero Value is unset, which a tool whose arguments are
+	// restricted refuses.
 	Arguments jcs.Value
 }
 
@@ -115,19 +118,10 @@ func (s Scope) Names() []string {
 // constraint_violated or needs_counter. It says nothing about the audience
 // (For), the holder's proof (CheckScheme) or revocation (Revocable).
 func (c *Chain) Allows(r Request) error {
-	for _, check := range []func() error{
-		func() error { return c.AllowsScope(r.Scope) },
-		func() error { return c.AllowsTool(r.Tool) },
-		func() error { return c.AllowsResource(r.Resource) },
-		func() error { return c.AllowsNetwork(r.Network) },
-		func() error { return c.AllowsSize(r.Size) },
-		c.AllowsUncounted,
-	} {
-		if err := check(); err != nil {
-			return err
-		}
+	if err := c.AllowsBudgeted(r); err != nil {
+		return err
 	}
-	return nil
+	return c.AllowsUncounted()
 }
 
 // AllowsScope asks every link for the scopes alone.
@@ -158,13 +152,22 @@ func (c *Chain) AllowsTool(d Dimension[Call]) error {
 	if !c.Restricts(DimensionTools) {
 		return nil
 	}
-	call, ok := d.Value()
+	given, ok := d.Value()
 	if !ok {
 		return unhandled(DimensionTools, d.state)
 	}
+	call, ok := measure(given)
+	if !ok {
+		return refuse(ConstraintViolated, DimensionTools, "arguments of tool "+quoteShort(given.Name))
+	}
 	for i := range c.parts {
-		if !c.parts[i].tools.allows(call) {
-			return refuse(ConstraintViolated, DimensionTools, "tool "+quoteShort(call.Name)).at(i)
+		what, ok := c.parts[i].tools.allows(call)
+		if !ok {
+			return refuse(ConstraintViolated, DimensionTools, what).at(i)
+		}
+		// A handler that forgets the arguments does not get them allowed.
+		if !given.Arguments.Exists() && len(c.parts[i].tools[given.Name].named) > 0 {
+			return unhandled(DimensionTools, unset).at(i)
 		}
 	}
 	return nil
@@ -277,7 +280,7 @@ func (p *part) restricts(dimension string) bool {
 	return true
 }
 
-func unhandled(dimension string, s state) error {
+func unhandled(dimension string, s state) *Refusal {
 	if s == none {
 		return refuse(ConstraintViolated, dimension, "the action has none")
 	}
