@@ -281,8 +281,10 @@ func (c *Chain) authority(ask Ask) (Claims, *Refusal) {
 				return claims, refuse(NotNarrower, DimensionScope, quoteShort(scope)).at(i)
 			}
 		}
-		if restricted && !p.tools.covers(claims.Tools) {
-			return claims, refuse(NotNarrower, DimensionTools, "").at(i)
+		if restricted {
+			if gap := p.tools.gap(claims.Tools); gap != nil {
+				return claims, refuse(NotNarrower, DimensionTools, gap.String()).at(i)
+			}
 		}
 		if dimension := p.limits.covers(claims.Limits); dimension != "" {
 			return claims, refuse(NotNarrower, dimension, "").at(i)
