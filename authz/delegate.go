@@ -37,6 +37,8 @@ type handover struct {
 	proved string
 	// handle is the hash of the handle that is redeemed, "" for none.
 	handle string
+	// keyProved says that the request shows possession of ask.Key besides.
+	keyProved bool
 }
 
 // Delegate hands a part of parent's authority to an agent (delegation.md §7,
@@ -114,6 +116,11 @@ func (s *Server) derive(ctx context.Context, h *handover) (delegation.Draft, del
 	}
 	if err := h.target(cat, standing); err != nil {
 		return fail(err)
+	}
+	if ask.AAT {
+		if err := h.aat(cat); err != nil {
+			return fail(err)
+		}
 	}
 	draft, err := h.parent.Exchange(*ask, now)
 	if err != nil {

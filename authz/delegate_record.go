@@ -43,9 +43,12 @@ func (h *handover) issued(draft delegation.Draft, issued delegation.Issued) audi
 	e := h.decided(draft, issued)
 	e.Issued = []audit.Issued{{LID: issued.LID, Expires: issued.Expires.Unix()}}
 	e.Detail["root"], e.Detail["bound"] = issued.Root, issued.JKT != ""
+	if draft.Claims.AAT {
+		e.Detail["aat"] = true
+	}
 	if issued.JKT != "" {
 		// "An unproven req_cnf key is recorded as unproven."
-		e.Detail["key_proved"] = issued.JKT == h.proved || h.card != "" || h.ask.ReceiverProved
+		e.Detail["key_proved"] = issued.JKT == h.proved || h.keyProved || h.card != "" || h.ask.ReceiverProved
 	}
 	return e
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -44,13 +45,13 @@ func (s *Server) exchange(ctx context.Context, r *http.Request, f *flow) (map[st
 	if refused != nil {
 		return nil, refused
 	}
-	h, err := s.subject(ctx, f, asked)
+	h, err := s.subject(ctx, f, r.PostForm, asked)
 	if err != nil {
 		return nil, err
 	}
 	// "A bound subject never yields an unbound token: without a key for the
 	// receiver the answer is a handle" (delegation.md §7).
-	if asked.handle || h.parent.Bound() && h.ask.Receiver != "" && h.ask.Key.IsZero() {
+	if asked.handle || h.parent.Bound() && h.ask.Receiver != "" && h.ask.Key.IsZero() && !h.ask.AAT {
 		return s.exchangeHandle(ctx, f, h, asked)
 	}
 	draft, issued, err := s.derive(ctx, h)
@@ -65,6 +66,7 @@ func (s *Server) exchange(ctx context.Context, r *http.Request, f *flow) (map[st
 		return nil, exchangeError(f, h, err)
 	}
 	*f.entry = h.issued(draft, issued)
+	s.noteKey(f, h, issued)
 	if err := s.commitToken(ctx, f); err != nil {
 		return nil, err
 	}
@@ -112,7 +114,7 @@ func identifies(r *http.Request) bool {
 
 // subject verifies the subject, and that whoever sends the request may exchange
 // it: steps 0 to 12 and 14 of delegation.md §6. Step 15 is derive's.
-func (s *Server) subject(ctx context.Context, f *flow, asked exchangeRequest) (*handover, error) {
+func (s *Server) subject(ctx context.Context, f *flow, form url.Values, asked exchangeRequest) (*handover, error) {
 	if asked.subjectType == TokenTypeHandle {
 		if asked.narrows() {
 			return nil, badRequest("invalid_request", "a handle stands for what was asked when it was made; send nothing but it")
@@ -139,7 +141,7 @@ func (s *Server) subject(ctx context.Context, f *flow, asked exchangeRequest) (*
 		// given".
 		h.ask.Key, h.ask.KeyByProof = f.proof.Key, true
 	}
-	return h, nil
+	return h, s.proveKey(form, f, h)
 }
 
 // mayExchange finds out on whose behalf the subject is exchanged, and refuses
@@ -216,6 +218,8 @@ func render(issued delegation.Issued, as string) map[string]any {
 	switch {
 	case as == TokenTypeHandle:
 		kind = "N_A"
+	case as == TokenTypeAAT:
+		kind = aatScheme
 	case issued.JKT != "":
 		kind = delegation.DPoP
 	}

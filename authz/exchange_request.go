@@ -34,7 +34,7 @@ type exchangeRequest struct {
 func (e exchangeRequest) narrows() bool {
 	a := e.ask
 	return e.card != "" || e.handle || a.Receiver != "" || !a.Key.IsZero() || len(a.Scopes) > 0 || len(a.Audience) > 0 ||
-		a.TTL != 0 || a.Tools != nil || !a.Limits.IsZero() || a.MaxDepth != nil
+		a.TTL != 0 || a.AAT || a.Tools != nil || !a.Limits.IsZero() || a.MaxDepth != nil
 }
 
 // readExchange reads the parameters of authorization-server.md §5.
@@ -54,6 +54,8 @@ func readExchange(form url.Values) (exchangeRequest, *Error) {
 	case "", TokenTypeAccess:
 	case TokenTypeJWT:
 		e.answers = TokenTypeJWT
+	case TokenTypeAAT:
+		e.answers, e.ask.AAT = TokenTypeAAT, true
 	case TokenTypeHandle:
 		e.handle = true
 	default:
@@ -72,7 +74,7 @@ func readExchange(form url.Values) (exchangeRequest, *Error) {
 	var err error
 	if text := form.Get("req_cnf"); text != "" {
 		if e.ask.Key, err = delegation.ParseConfirmation([]byte(text)); err != nil {
-			return bad(`req_cnf is {"jwk":…} with a public Ed25519 or P-256 key of kty, crv, x (and y) alone`)
+			return exchangeRequest{}, errConfirmation
 		}
 	}
 	if e.handle && (e.ask.Receiver == "" || !e.ask.Key.IsZero()) {
@@ -91,16 +93,28 @@ func readExchange(form url.Values) (exchangeRequest, *Error) {
 	if e.ask.MaxDepth, refused = askedDepth(form.Get("del_max_depth")); refused != nil {
 		return exchangeRequest{}, refused
 	}
-	if text := form.Get("authorization_details"); text != "" {
-		e.ask.Tools, e.ask.Limits, err = delegation.ParseDetails([]byte(text))
-		switch {
-		case err != nil || len(text) > maxDetails:
-			return exchangeRequest{}, errDetails("not one attenuating_agent_token and one kavach_limits at most, in their exact form")
-		case e.ask.Limits.MaxCalls != nil:
-			return exchangeRequest{}, errDetails("max_calls is not supported: no counter runs here")
-		}
+	if e.ask.Tools, e.ask.Limits, refused = readDetails(form.Get("authorization_details")); refused != nil {
+		return exchangeRequest{}, refused
 	}
 	return e, nil
+}
+
+// readDetails reads the authorization_details of a request, "" for none.
+func readDetails(text string) (delegation.Tools, delegation.Limits, *Error) {
+	if text == "" {
+		return nil, delegation.Limits{}, nil
+	}
+	if len(text) > maxDetails {
+		return nil, delegation.Limits{}, errDetails("more than a token has room for")
+	}
+	tools, limits, err := delegation.ParseDetails([]byte(text))
+	switch {
+	case err != nil:
+		return nil, delegation.Limits{}, errDetails("not one attenuating_agent_token and one kavach_limits at most, in their exact form")
+	case limits.MaxCalls != nil:
+		return nil, delegation.Limits{}, errDetails("max_calls is not supported: no counter runs here")
+	}
+	return tools, limits, nil
 }
 
 // errDetails is the answer of RFC 9396 section 5.

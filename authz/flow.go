@@ -6,6 +6,7 @@ import (
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // flow is one authorization or token request on its way: what the pre-filter
@@ -42,8 +43,10 @@ type flow struct {
 	plan plan
 	// lid identifies the signed token in records.
 	lid string
-	// effects are what the answer needs to be true.
+	// effects are what the answer needs to be true; notes go with them, and
+	// cannot be lost.
 	effects []audit.Effect
+	notes   []audit.Effect
 	// revocations are what the reuse of a code or a refresh token ends.
 	revocations []Revocation
 }
@@ -62,6 +65,12 @@ type plan struct {
 	// hops, of a plain token, is how many hand-overs it allows if that is less
 	// than its grant does.
 	hops *int
+	// aat gives a root the typ aat+jwt, tools and limits are what it holds then.
+	aat    bool
+	tools  delegation.Tools
+	limits delegation.Limits
+	// keySent says that the proved key was sent to be bound, too.
+	keySent bool
 }
 
 // jkt is the thumbprint of the key that the request proved, "" for none.

@@ -276,7 +276,7 @@ func TestExchangeRefuses(t *testing.T) {
 		{"no subject type", basic(exchangeForm(own, url.Values{"subject_token_type": nil})), 400, "invalid_request"},
 		{"a key card as subject", basic(exchangeForm(rev.card(key.Public()), nil)), 400, "invalid_request"},
 		{"garbage", basic(exchangeForm("a.b.c", nil)), 400, "invalid_request"},
-		{"a type that is not issued", mine(url.Values{"requested_token_type": {"urn:kavach:token-type:aat"}}), 400, "invalid_request"},
+		{"a type that is not issued", mine(url.Values{"requested_token_type": {"urn:ietf:params:oauth:token-type:id_token"}}), 400, "invalid_request"},
 		{"a private key to be bound to", mine(url.Values{"req_cnf": {`{"jwk":{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}}`}}), 400, "invalid_request"},
 		{"a thumbprint to be bound to", mine(url.Values{"req_cnf": {`{"jkt":"` + orch.id + `"}`}}), 400, "invalid_request"},
 		{"a life of nothing", mine(url.Values{"requested_expires_in": {"0"}}), 400, "invalid_request"},

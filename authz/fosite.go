@@ -152,6 +152,12 @@ func (p *provider) answerToken(ctx context.Context, r *http.Request, f *flow) (m
 	if f.proof != nil {
 		response.SetTokenType(delegation.DPoP) // RFC 9449 section 5
 	}
+	if f.plan.aat {
+		response.SetTokenType(aatScheme)
+		// RFC 9396 section 7: "MUST also return the authorization_details as
+		// granted".
+		response.SetExtra("authorization_details", delegation.Details(f.plan.tools, f.plan.limits))
+	}
 	return response.ToMap(), nil
 }
 

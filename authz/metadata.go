@@ -73,6 +73,7 @@ func (g *Registry) serverMetadata() wellknown.ServerMetadata {
 		ProtectedResources:                                 []string{issuer + "/mcp", issuer + "/api"},
 		AuthorizationResponseIssParameterSupported:         true,
 		RequestURIParameterSupported:                       &no,
+		AATIssuer:                                          true,
 	}
 	if g.cfg.Registration != RegistrationOff {
 		m.RegistrationEndpoint = issuer + registerEndpoint

@@ -21,11 +21,15 @@ func (s *Server) signAccessToken(ctx context.Context, f *flow) (string, error) {
 		Audience: f.plan.resources, Scopes: f.plan.scopes,
 		IssuedAt: f.now, Expires: f.plan.expires,
 		Root: f.plan.root, MaxDepth: f.plan.depth, Hops: f.plan.hops,
+		AAT: f.plan.aat, Tools: f.plan.tools, Limits: f.plan.limits,
 	}
 	if f.proof != nil {
 		claims.Key = f.proof.Key
 	}
 	signed, err := delegation.Sign(claims, key)
+	if f.plan.aat && delegation.ReasonOf(err) == delegation.TooLarge {
+		return "", errDetails("more than one token has room for")
+	}
 	if err != nil {
 		return "", fmt.Errorf("signing an access token: %w", err)
 	}

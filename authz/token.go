@@ -74,9 +74,8 @@ func (s *Server) granted(prepare func(context.Context, *http.Request, *flow) err
 		if !f.client.May(f.grantType) {
 			return nil, badRequest("unauthorized_client", "the client is not registered for this grant type")
 		}
-		if r.PostForm.Has("authorization_details") {
-			// To leave it out would hand out more than was asked for.
-			return nil, errDetails("authorization_details restrict a token exchange; this grant takes none")
+		if r.PostForm.Has("authorization_details") && f.grantType != GrantClientCredentials {
+			return nil, errGrantDetails
 		}
 		if err := prepare(ctx, r, f); err != nil {
 			return nil, err

@@ -12,6 +12,9 @@ import (
 // prepareCredentials is a client on its own account (RFC 6749 section 4.4): it
 // may get the scopes it is registered with.
 func (s *Server) prepareCredentials(ctx context.Context, r *http.Request, f *flow) error {
+	if refused := s.readCredentialsAAT(r, f); refused != nil {
+		return refused
+	}
 	if f.client.Kind == KindAgent {
 		return s.prepareAgent(ctx, r, f)
 	}
@@ -48,6 +51,31 @@ func (s *Server) prepareCredentials(ctx context.Context, r *http.Request, f *flo
 	// There is no grant of a person: what a client has of itself is below the
 	// client, and ends with it.
 	f.plan.sub, f.plan.gid = f.client.ID, f.client.ID
+	asked, refused := askedDepth(r.PostForm.Get("del_max_depth"))
+	if refused != nil {
+		return refused
+	}
+	depth := delegation.DefaultMaxDepth
+	if asked != nil {
+		depth = min(depth, *asked)
+	}
+	return s.planOwn(f, cat, what, depth)
+}
+
+// planOwn plans the token of a client on its own account, in the form that is
+// due to it.
+func (s *Server) planOwn(f *flow, cat *Catalog, what ask, depth int) error {
+	form := delegation.Form{
+		AudienceAware: cat.Aware(what.resources), Agent: f.client.Kind == KindAgent,
+		KeySent: f.plan.keySent, Depth: depth, AAT: f.plan.aat,
+	}
+	if f.proof != nil {
+		form.Key = f.proof.Key
+	}
+	f.plan.root, f.plan.depth = form.Root(), depth
+	if refused := f.planAAT(cat, what); refused != nil {
+		return refused
+	}
 	if refused := s.planToken(f, cat, what); refused != nil {
 		return refused
 	}
@@ -99,16 +127,14 @@ func (s *Server) prepareAgent(ctx context.Context, r *http.Request, f *flow) err
 	if asked != nil {
 		depth = min(depth, *asked)
 	}
-	form := delegation.Form{AudienceAware: cat.Aware(what.resources), Agent: true, Depth: depth}
-	if f.proof != nil {
-		form.Key = f.proof.Key
+	if err := s.planOwn(f, cat, what, depth); err != nil {
+		return err
 	}
-	f.plan.root = form.Root()
-	if f.plan.depth = depth; !f.plan.root && depth < grant.MaxDepth {
+	if !f.plan.root && depth < grant.MaxDepth {
 		f.plan.hops = &depth
 	}
-	if refused := s.planToken(f, cat, what); refused != nil {
-		return refused
+	if f.proof != nil {
+		f.notes = append(f.notes, s.cfg.Registry.cfg.Store.HoldAgentKey(f.client.ID, f.jkt(), f.plan.expires))
 	}
 	return nil
 }

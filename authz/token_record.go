@@ -47,6 +47,9 @@ func (s *Server) issueEntry(f *flow) audit.Entry {
 	}
 	if f.plan.root {
 		e.Detail["root"], e.Detail["max_depth"] = true, f.plan.depth
+		if f.plan.aat {
+			e.Detail["aat"] = true
+		}
 	}
 	e.Issued = []audit.Issued{{LID: f.lid, Expires: f.plan.expires.Unix()}}
 	return e
