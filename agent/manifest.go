@@ -83,8 +83,6 @@ func (m Manifest) Can(capability string) bool {
 
 var (
 	namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	// scopePattern is delegation.md §1, "scope token".
-	scopePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
 	// semverPattern is the grammar of semver.org 2.0.0.
 	semverPattern = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
 		`(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?` +
@@ -98,8 +96,24 @@ func IsName(s string) bool {
 	return len(s) <= maxName && namePattern.MatchString(s) && !IsID(s)
 }
 
-// IsScope reports whether s is a scope token.
-func IsScope(s string) bool { return scopePattern.MatchString(s) }
+// IsScope reports whether s is a scope token (delegation.md §1):
+// ^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$. Every scope of every token comes through
+// here, so it is no pattern.
+func IsScope(s string) bool {
+	if len(s) == 0 || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == ':' || c == '/' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // SignManifest makes the first manifest of the key's agent. ID, Seq, Prev and
 // Key are filled in, and lists are sorted; the rest is the caller's and is
