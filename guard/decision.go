@@ -29,9 +29,13 @@ type Decision struct {
 	Chain *delegation.Chain
 	// Credential is the token or chain behind Chain, "" without one.
 	Credential Secret
-	// Proof is the DPoP proof, "" unless it held. Whoever has both can check
-	// that the holder of the key sent this request.
-	Proof Secret
+	// Permit is what Config.Strict permitted; there is no Chain then.
+	Permit *delegation.AATPermit
+	// Proof is the proof of possession, "" unless it held: DPoP, or AAT if
+	// ProofOfCall is set. Whoever has both can check that the holder of the key
+	// sent this request, or meant this call.
+	Proof       Secret
+	ProofOfCall bool
 	// Allowed says whether the request passes.
 	Allowed bool
 	// Phase is Before or After for a token with audit_required, "" otherwise.
@@ -51,15 +55,20 @@ type Decision struct {
 	Need delegation.Request
 }
 
-func (v *visit) reportAllowed(r *http.Request) error {
-	v.audited = v.chain.Restricts(delegation.DimensionAudit)
-	if v.guard.Report == nil {
-		if v.audited {
-			return &delegation.Refusal{
-				Reason: delegation.ConstraintViolated, Dimension: delegation.DimensionAudit, Part: -1,
-				Detail: "no audit log is configured",
-			}
+// recordable refuses a token that demands a record where nobody keeps any. It
+// comes before anything is used up.
+func (v *visit) recordable() error {
+	if v.audited = v.authority().Restricts(delegation.DimensionAudit); v.audited && v.guard.Report == nil {
+		return &delegation.Refusal{
+			Reason: delegation.ConstraintViolated, Dimension: delegation.DimensionAudit, Part: -1,
+			Detail: "no audit log is configured",
 		}
+	}
+	return nil
+}
+
+func (v *visit) reportAllowed(r *http.Request) error {
+	if v.guard.Report == nil {
 		return nil
 	}
 	d := v.decision(r, v.need)
@@ -75,7 +84,8 @@ func (v *visit) reportAllowed(r *http.Request) error {
 
 // decision begins what is reported of the visit.
 func (v *visit) decision(r *http.Request, need delegation.Request) Decision {
-	return Decision{Request: r, URL: v.guard.URL(r), Time: v.now, Chain: v.chain, Credential: v.credential, Proof: v.proofText, Unchecked: v.unchecked, Need: need}
+	return Decision{Request: r, URL: v.guard.URL(r), Time: v.now, Chain: v.chain, Permit: v.permit, Credential: v.credential,
+		Proof: v.proofText, ProofOfCall: v.call != nil, Unchecked: v.unchecked, Need: need}
 }
 
 // report tells a refusal. It does not depend on the log: what was refused stays

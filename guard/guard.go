@@ -9,15 +9,19 @@
 //     exactly this resource, time, holder binding, revocation, what the route
 //     needs against every link of the chain, and last that the proof was not
 //     seen before.
-//   - A bound token or a chain passes only as "Authorization: DPoP" with one
-//     DPoP proof by the key of its last link over this method, this URL and the
-//     whole credential. There is no way back to Bearer.
+//   - A bound token or a chain passes only with one proof by the key of its last
+//     link: "Authorization: DPoP" and a DPoP proof over this method, this URL and
+//     the whole credential, or an AAT proof over the call, in a header or in the
+//     message of an MCP server. There is no way back to Bearer.
 //   - A dimension that the token restricts and the route does not speak about
 //     refuses the request. One that the route declares for later must be asked
 //     (Tool, Resource, Network, Size) and allowed before the first byte of the
 //     answer; otherwise the answer is replaced by 403.
-//   - One credential per request, from one Authorization header. Query strings,
-//     bodies and cookies are never looked at.
+//   - The budget of every link that has one (max_calls) is debited before the
+//     handler acts, all of them or none, or the request is refused.
+//   - One credential per request, from one Authorization header or, with
+//     Config.MCP, from one message. Query strings, cookies and other bodies are
+//     never looked at.
 //   - Every answer of its own is JSON, says nothing internal, and carries the
 //     challenge of RFC 6750 with the metadata of RFC 9728.
 //
@@ -81,7 +85,8 @@ type Need struct {
 	ReadOnly bool
 }
 
-// Config says what is protected and how. Resource and Verifier are needed.
+// Config says what is protected and how. Resource and Verifier are needed, or
+// Strict.
 type Config struct {
 	// Resource is this resource server's identifier: what aud must be, byte
 	// for byte.
@@ -98,8 +103,8 @@ type Config struct {
 	// must be stated, if only as delegation.NoScope().
 	Need Need
 	// NeedOf, if set, computes the need from the request instead. It runs only
-	// for a genuine token. If it reads the body it must put it back. An error
-	// is answered with 400.
+	// for a genuine token, or with Strict for anything that may be one. If it
+	// reads the body it must put it back. An error is answered with 400.
 	NeedOf func(*http.Request) (Need, error)
 	// SharedAudience takes tokens that name further resources. It is for
 	// kavach's own endpoints and for nobody else: any of the resources that
@@ -110,9 +115,28 @@ type Config struct {
 	Revocations Revocations
 	// DPoPForWrites takes DPoP proofs for requests with side effects that come
 	// with a chain. Such a proof does not cover the body, so it is for servers
-	// where TLS ends. Without it a chain is good for reading only: what else it
-	// would take, a proof over the call itself, is not supported yet.
+	// where TLS ends. Without it they need an AAT proof, which is over the call
+	// itself: its tool and arguments must be those of Need.
 	DPoPForWrites bool
+	// MCP says that this resource is an MCP endpoint (Streamable HTTP). Then the
+	// body of a POST is looked at, up to 1 MiB of it: an AAT proof must be of the
+	// message in it, and chain and proof may stand in its _meta instead of in
+	// headers. See delegation.Message.
+	MCP bool
+	// Counters debits the budgets of tokens with max_calls, as the last thing
+	// before the handler acts; see NewCounters. Nil: such tokens are refused
+	// with needs_counter.
+	Counters Counters
+	// Strict, in place of Verifier, takes chains of the pure AAT draft and
+	// nothing else; see there for what it leaves out. Such a chain names no
+	// scope, so Need must state NoScope, and the tool must be known before the
+	// handler runs: from Need or, with MCP, from the message. Audience is
+	// Resource; Nonce and Seen are those of the guard.
+	Strict *delegation.AATStrict
+	// RequireAATAud makes every AAT proof name this resource server. Proofs for
+	// a Verifier must anyway; Strict is not taken without it, because another
+	// server that takes the same chains could send the proof on to this one.
+	RequireAATAud bool
 	// Replays is where used proofs are remembered. Nil: in memory.
 	Replays Replays
 	// Replicas is how many processes serve this resource, if more than one.
@@ -161,11 +185,12 @@ func Require(cfg Config) func(http.Handler) http.Handler {
 //	}
 //
 // Allows is step 16 and, at the first request it allows, step 17: the proof is
-// used up. Should a handler forget to ask, the proof is used up when an answer
-// below status 400 begins, and one that was used before gets 401 in its place;
-// a side effect would have happened by then. Of Need and NeedOf only ReadOnly
-// counts, and the duty of audit_required is the handler's. Without
-// Config.DPoPForWrites a chain passes with GET, HEAD and OPTIONS only.
+// used up and the budgets are debited. Should a handler forget to ask, the proof
+// is used up when an answer below status 400 begins, and one that was used
+// before gets 401 in its place; a side effect would have happened by then. Of
+// Need and NeedOf only ReadOnly counts, and the duty of audit_required is the
+// handler's. Without Config.DPoPForWrites a chain passes for side effects with
+// an AAT proof only.
 func Authenticate(cfg Config) func(http.Handler) http.Handler {
 	return newGuard(cfg, true)
 }
@@ -174,7 +199,7 @@ func newGuard(cfg Config, stopAfterAuthentication bool) func(http.Handler) http.
 	if cfg.Resource == "" {
 		panic("guard: Config.Resource is missing")
 	}
-	if cfg.Verifier == nil {
+	if cfg.Verifier == nil && cfg.Strict == nil {
 		panic("guard: Config.Verifier is missing")
 	}
 	if cfg.MetadataURL == "" {
@@ -196,6 +221,7 @@ func newGuard(cfg Config, stopAfterAuthentication bool) func(http.Handler) http.
 	}
 	g := &guard{Config: cfg, stopAfterAuthentication: stopAfterAuthentication}
 	g.prepareProofs()
+	g.prepareStrict()
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, next) })
 	}
@@ -203,9 +229,10 @@ func newGuard(cfg Config, stopAfterAuthentication bool) func(http.Handler) http.
 
 func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	v := &visit{guard: g, now: g.Now()} // delegation.md §6: "now := read once"
-	scheme, token, err := credentials(r.Header)
+	c, err := g.carried(r)
 	if err == nil {
-		err = v.authenticate(r, scheme, token)
+		v.message = c.message
+		err = v.authenticate(r, c)
 	}
 	if err != nil {
 		g.refuse(w, r, v, err)
@@ -215,7 +242,7 @@ func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	v.request = r
 	v.offerNonce(w.Header())
 	if g.stopAfterAuthentication {
-		if v.proof == nil {
+		if v.proof == nil { // a bearer token: nothing is left to watch over
 			next.ServeHTTP(w, r)
 		} else {
 			v.run(w, r, next)
@@ -230,12 +257,12 @@ func (g *guard) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
 
 // authenticate runs steps 0 to 15.
-func (v *visit) authenticate(r *http.Request, scheme, token string) error {
+func (v *visit) authenticate(r *http.Request, c carried) error {
 	g := v.guard
-	if len(token) > delegation.MaxChainHeader && isChain(token) {
-		return &delegation.Refusal{Reason: delegation.TooLarge, Part: -1}
+	if g.Strict != nil {
+		return v.strictly(r, c)
 	}
-	chain, err := g.Verifier.Verify(token, v.now)
+	chain, err := g.Verifier.Verify(c.credential, v.now)
 	if err != nil {
 		return err
 	}
@@ -248,8 +275,8 @@ func (v *visit) authenticate(r *http.Request, scheme, token string) error {
 	if err != nil {
 		return err
 	}
-	v.chain, v.credential = chain, Secret(token)
-	if err := v.possession(r, scheme); err != nil { // step 14
+	v.chain, v.credential = chain, Secret(c.credential)
+	if err := v.possession(r, c); err != nil { // step 14
 		return err
 	}
 	return v.standing(r) // step 15
@@ -278,20 +305,21 @@ func (v *visit) authorize(r *http.Request) error {
 		return err
 	}
 	v.need = need.Request
-	q := need.Request
+	q, of := need.Request, v.authority()
 	for _, check := range []struct {
 		dimension string
 		set       bool
 		ask       func() error
 	}{
-		{delegation.DimensionScope, q.Scope.Set(), func() error { return v.chain.AllowsScope(q.Scope) }},
-		{delegation.DimensionTools, q.Tool.Set(), func() error { return v.chain.AllowsTool(q.Tool) }},
-		{delegation.DimensionResources, q.Resource.Set(), func() error { return v.chain.AllowsResource(q.Resource) }},
-		{delegation.DimensionNetwork, q.Network.Set(), func() error { return v.chain.AllowsNetwork(q.Network) }},
-		{delegation.DimensionSize, q.Size.Set(), func() error { return v.chain.AllowsSize(q.Size) }},
+		{delegation.DimensionScope, q.Scope.Set(), func() error { return of.AllowsScope(q.Scope) }},
+		{delegation.DimensionTools, q.Tool.Set(), func() error { return of.AllowsTool(q.Tool) }},
+		{delegation.DimensionResources, q.Resource.Set(), func() error { return of.AllowsResource(q.Resource) }},
+		{delegation.DimensionNetwork, q.Network.Set(), func() error { return of.AllowsNetwork(q.Network) }},
+		{delegation.DimensionSize, q.Size.Set(), func() error { return of.AllowsSize(q.Size) }},
 	} {
 		if !check.set && slices.Contains(need.Later, check.dimension) {
-			if check.dimension == delegation.DimensionScope || v.chain.Restricts(check.dimension) {
+			if check.dimension == delegation.DimensionScope || of.Restricts(check.dimension) ||
+				check.dimension == delegation.DimensionTools && v.unmatched() {
 				v.owed = append(v.owed, check.dimension)
 			}
 			continue
@@ -300,15 +328,33 @@ func (v *visit) authorize(r *http.Request) error {
 			return err
 		}
 	}
-	if err := v.chain.AllowsUncounted(); err != nil {
+	if given, ok := q.Tool.Value(); ok && v.call != nil {
+		// What was proved is what was evaluated, whoever put the need together.
+		if err := v.match(given); err != nil {
+			return err
+		}
+	}
+	if err := v.countable(); err != nil {
 		return err
 	}
-	// Step 17: "state, last and in this order: proof replay (replayed),
-	// counters, audit if required; then permit".
+	if err := v.recordable(); err != nil {
+		return err
+	}
 	if err := v.once(r.Context()); err != nil {
 		return err
 	}
-	return v.reportAllowed(r)
+	if len(v.owed) == 0 { // else when the last question is answered
+		if err := v.charge(r.Context(), false); err != nil {
+			return err
+		}
+	}
+	if err := v.reportAllowed(r); err != nil {
+		return err
+	}
+	if len(v.owed) == 0 {
+		v.chain.Remember()
+	}
+	return nil
 }
 
 // badNeed: NeedOf could not make sense of the request.

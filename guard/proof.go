@@ -95,12 +95,19 @@ func bindingFailed(detail string) error {
 }
 
 // possession is step 14: "proof: scheme, form, key, binding, time".
-func (v *visit) possession(r *http.Request, scheme string) error {
-	if err := v.chain.CheckScheme(scheme); err != nil {
+func (v *visit) possession(r *http.Request, c carried) error {
+	if err := v.chain.CheckScheme(c.scheme); err != nil {
 		return err // never the other scheme instead
 	}
-	if scheme == delegation.Bearer {
+	if c.scheme == delegation.Bearer {
+		if c.proof != "" { // "No cnf → Bearer only": it proves nothing
+			v.dpopError = invalidProof
+			return bindingFailed("no key to prove")
+		}
 		return nil
+	}
+	if c.proof != "" {
+		return v.possessionOfCall(r, c.proof)
 	}
 	g, jkt := v.guard, v.chain.JKT()
 	v.dpopError = invalidProof
@@ -118,12 +125,21 @@ func (v *visit) possession(r *http.Request, scheme string) error {
 	if err != nil {
 		return bindingFailed(strings.TrimPrefix(err.Error(), "invalid: "))
 	}
-	if g.Nonces != nil && !g.Nonces.Valid(proof.Nonce, jkt, v.now) {
+	held := heldDPoP(proof)
+	if err := v.fresh(held); err != nil {
+		return err
+	}
+	v.proof, v.proofText = held, Secret(proofs[0])
+	return v.sideEffect(r)
+}
+
+// fresh checks the nonce of a proof, where this server gives them out.
+func (v *visit) fresh(p *heldProof) error {
+	if g := v.guard; g.Nonces != nil && !g.Nonces.Valid(p.nonce, p.jkt, v.now) {
 		v.dpopError = useNonce
 		return bindingFailed("proof: nonce")
 	}
-	v.proof, v.proofText = &proof, Secret(proofs[0])
-	return v.sideEffect(r)
+	return nil
 }
 
 // sideEffect refuses what a DPoP proof is too little for (delegation.md §6:
@@ -139,35 +155,13 @@ func (v *visit) sideEffect(r *http.Request) error {
 	return bindingFailed("a DPoP proof is not enough for a side effect here")
 }
 
-// once is step 17: the proof is used up, and was not before.
-func (v *visit) once(ctx context.Context) error {
-	if v.proof == nil {
-		return nil
-	}
-	v.using.Do(func() { v.usedErr = v.guard.use(ctx, *v.proof, v.now) })
-	return v.usedErr
-}
-
-func (g *guard) use(ctx context.Context, p agent.VerifiedProof, now time.Time) error {
-	fresh, err := g.used.once(ctx, p.Key.Thumbprint(), p.ReplayKey(), now, p.Until())
-	switch {
-	case err != nil:
-		// Not known to be new is not good enough, and no replay either.
-		g.Log.ErrorContext(ctx, "whether a proof was used before is unknown", "error", err)
-		return &delegation.Refusal{Reason: delegation.StatusUnknown, Part: -1, Detail: "proof"}
-	case !fresh:
-		return &delegation.Refusal{Reason: delegation.Replayed, Part: -1, Detail: "proof"}
-	}
-	return nil
-}
-
 // offerNonce hands the next nonce to a holder who used an older one (RFC 9449
 // §8.2), before it is told to.
 func (v *visit) offerNonce(h http.Header) {
 	if v.proof == nil || v.guard.Nonces == nil {
 		return
 	}
-	if next := v.guard.Nonces.Nonce(v.chain.JKT(), v.now); next != v.proof.Nonce {
+	if next := v.guard.Nonces.Nonce(v.proof.jkt, v.now); next != v.proof.nonce {
 		h.Set(nonceHeader, next)
 		h.Set("Cache-Control", "no-store") // a cached answer would hand out an old one
 	}

@@ -31,6 +31,7 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 	var refusal *delegation.Refusal
 	var tooLarge *http.MaxBytesError
 	var bad *badNeed
+	var two *twoCarriers
 	switch {
 	case errors.Is(err, errNoCredentials):
 		// RFC 6750 §3.1: no error code without authentication information.
@@ -38,6 +39,10 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 			status: http.StatusUnauthorized, code: "invalid_token", description: "an access token is needed",
 			challenges: []string{g.challenge("", g.Baseline), "DPoP " + algs},
 			refusal:    delegation.Refusal{Reason: NoCredentials, Part: -1},
+		}
+	case errors.As(err, &two):
+		return answer{
+			status: http.StatusBadRequest, code: "malformed", description: two.refusal.Detail, refusal: *two.refusal,
 		}
 	case errors.As(err, &tooLarge):
 		return answer{
@@ -64,7 +69,7 @@ func (g *guard) answerTo(v *visit, need delegation.Scope, err error) answer {
 	case delegation.ScopeNotGranted:
 		// Older clients replace their scopes by the challenge's, newer ones
 		// unite: with needed ∪ held both end with the same set.
-		scopes := append(need.Names(), v.chain.Scopes()...)
+		scopes := append(need.Names(), v.chain.Scopes()...) // none of a chain that is pure AAT
 		slices.Sort(scopes)
 		a.status, a.code = http.StatusForbidden, "insufficient_scope"
 		a.description = "the access token does not hold the scope that this needs"
@@ -107,7 +112,7 @@ func (g *guard) badProof(a *answer, v *visit, code string) {
 	a.description = "the proof of possession is missing or does not hold for this request"
 	if code == useNonce {
 		a.description = "the proof of possession must hold the nonce of the DPoP-Nonce header"
-		a.nonce = g.Nonces.Nonce(v.chain.JKT(), v.now)
+		a.nonce = g.Nonces.Nonce(v.jkt(), v.now)
 	}
 	a.challenges = []string{g.challenge("", g.Baseline), `DPoP error="` + code + `", ` + algs}
 }

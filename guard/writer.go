@@ -85,7 +85,7 @@ func (g *gate) stop(status int) bool {
 		return false
 	default:
 		// Behind Authenticate the handler may have forgotten to ask Allows.
-		err := g.v.once(g.r.Context())
+		err := g.v.pass(g.r.Context())
 		if err == nil {
 			return false
 		}
@@ -147,7 +147,7 @@ func (g *gate) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if held || g.replaced != nil {
 		return nil, nil, errHeld
 	}
-	if err := g.v.once(g.r.Context()); err != nil {
+	if err := g.v.pass(g.r.Context()); err != nil {
 		return nil, nil, err
 	}
 	conn, rw, err := http.NewResponseController(g.w).Hijack()
