@@ -160,8 +160,11 @@ func (c Constraint) Map() map[string]any {
 	return wire
 }
 
-// String returns the wire form, canonical.
+// String returns the wire form, canonical, and null if there is none.
 func (c Constraint) String() string {
+	if c.Err() != nil {
+		return "null"
+	}
 	text, err := jcs.Marshal(c.Map())
 	if err != nil {
 		return "null"

@@ -38,8 +38,14 @@
 //     IPv4 address is never written as an IPv6 one: both would have a second
 //     reading.
 //   - A name whose last label is a number is refused, as URLs do.
-//   - No constraint type is known yet: an argument map that is not empty is
-//     unknown_constraint, or malformed if it names no type.
+//   - What is malformed anywhere in the constraints of a token is malformed,
+//     also beside an unknown type. "64 array items" holds for every array in a
+//     constraint, at any nesting, and "strings 1024 B" for every string and
+//     every name of a member.
+//   - A call whose arguments nobody gave is unhandled for a tool that restricts
+//     them; one without arguments says an empty object.
+//   - A list of a constraint is a set: what this package writes is sorted and
+//     without repetition.
 //   - A plain token made by Exchange carries "hops", how many more hand-overs
 //     it allows. Without it exchanging a sealed chain would start again at the
 //     depth of its grant. Nobody but the issuer reads it.

@@ -161,13 +161,12 @@ func (c *Chain) AllowsTool(d Dimension[Call]) error {
 		return refuse(ConstraintViolated, DimensionTools, "arguments of tool "+quoteShort(given.Name))
 	}
 	for i := range c.parts {
-		what, ok := c.parts[i].tools.allows(call)
-		if !ok {
-			return refuse(ConstraintViolated, DimensionTools, what).at(i)
-		}
 		// A handler that forgets the arguments does not get them allowed.
 		if !given.Arguments.Exists() && len(c.parts[i].tools[given.Name].named) > 0 {
 			return unhandled(DimensionTools, unset).at(i)
+		}
+		if what, ok := c.parts[i].tools.allows(call); !ok {
+			return refuse(ConstraintViolated, DimensionTools, what).at(i)
 		}
 	}
 	return nil

@@ -1,0 +1,619 @@
+package delegation_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
+)
+
+// Constraints are judged here in tokens that were forged by hand, by what
+// Verify and Allows say of them.
+
+// forArgument is tools in which one tool, get, restricts the argument x.
+func forArgument(constraint string) string { return `{"get":{"x":` + constraint + `}}` }
+
+// toolsEntry is the authorization_details of a token.
+func toolsEntry(tools string) object {
+	return object{"authorization_details": []any{object{
+		"type": "attenuating_agent_token", "tools": json.RawMessage(tools),
+	}}}
+}
+
+// toolsUnder is what Verify says of a link with tools under a root with tools.
+func toolsUnder(t testing.TB, parent, child string) error {
+	t.Helper()
+	root := rootToken().with(toolsEntry(parent))
+	_, err := verifier(t).Verify(join(root, linkUnder(root, reviewerKey).with(toolsEntry(child))), now)
+	return err
+}
+
+// called is what a token with tools says of a call.
+func called(t testing.TB, tools, tool, arguments string) error {
+	t.Helper()
+	chain := verified(t, rootToken().with(toolsEntry(tools)).String())
+	c := delegation.Call{Name: tool}
+	if arguments != "" {
+		c.Arguments = parseValue(t, arguments)
+	}
+	return chain.AllowsTool(delegation.Given(c))
+}
+
+func parseValue(t testing.TB, text string) jcs.Value {
+	t.Helper()
+	v, err := jcs.Parse([]byte(text), jcs.Limits{})
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
+}
+
+// simple writes a simple constraint.
+func simple(kind, members string) string {
+	if members != "" {
+		members = "," + members
+	}
+	return `{"constraint_type":"` + kind + `"` + members + `}`
+}
+
+func clauses(kind string, clauses ...string) string {
+	return simple(kind, `"constraints":[`+strings.Join(clauses, ",")+`]`)
+}
+
+// Each type as a parent of each type. Every pair that the table of aat02.md
+// does not name is refused, whatever is in it.
+func TestCoversEveryPairOfTypes(t *testing.T) {
+	// All of these allow 5 or [5], so that nothing is refused for its values
+	// but what stands in the table.
+	examples := map[string]string{
+		"exact": simple("exact", `"value":5`), "one_of": simple("one_of", `"values":[5]`), "not_one_of": simple("not_one_of", `"excluded":[]`),
+		"contains": simple("contains", `"required":[]`), "subset": simple("subset", `"allowed":[5]`), "range": simple("range", ""),
+		"all": clauses("all", simple("exact", `"value":5`)), "any": clauses("any", simple("exact", `"value":5`)), "wildcard": simple("wildcard", ""),
+	}
+	named := map[string][]string{
+		"range": {"range", "exact"}, "one_of": {"one_of", "exact"}, "not_one_of": {"not_one_of"}, "contains": {"contains"},
+		"subset": {"subset"}, "exact": {"exact"}, "all": {"all"}, "any": {"any"},
+	}
+	pairs := 0
+	for parent, above := range examples {
+		for child, below := range examples {
+			pairs++
+			want := parent == "wildcard" || slices.Contains(named[parent], child)
+			if err := toolsUnder(t, forArgument(above), forArgument(below)); (err == nil) != want {
+				t.Errorf("%s over %s: %v", parent, child, err)
+			} else if err != nil {
+				wantRefusal(t, err, delegation.NotNarrower, delegation.DimensionTools)
+			}
+		}
+	}
+	if pairs != 81 {
+		t.Errorf("%d pairs", pairs)
+	}
+}
+
+func TestCovers(t *testing.T) {
+	exact := func(v string) string { return simple("exact", `"value":`+v) }
+	oneOf := func(v string) string { return simple("one_of", `"values":[`+v+`]`) }
+	notOneOf := func(v string) string { return simple("not_one_of", `"excluded":[`+v+`]`) }
+	contains := func(v string) string { return simple("contains", `"required":[`+v+`]`) }
+	subset := func(v string) string { return simple("subset", `"allowed":[`+v+`]`) }
+	between := func(members string) string { return simple("range", members) }
+	for _, c := range []struct {
+		parent, child string
+		want          bool
+	}{
+		{exact(`1`), exact(`1.0`), true},
+		{exact(`1`), exact(`"1"`), false},
+		{exact(`-0`), exact(`0`), true},
+		{exact(`null`), exact(`null`), true},
+		{exact(`null`), exact(`false`), false},
+		{exact(`"é"`), exact(`"\u00e9"`), true},
+		{exact(`"é"`), exact(`"e\u0301"`), false}, // nothing is normalised
+		{oneOf(`1,"a",{"x":1,"y":2}`), oneOf(`"a"`), true},
+		{oneOf(`1,"a",{"x":1,"y":2}`), oneOf(`{"y":2,"x":1.0}`), true},
+		{oneOf(`1,"a"`), oneOf(`"a",1,1,"a"`), true},
+		{oneOf(`1,"a"`), oneOf(`1,"A"`), false},
+		{oneOf(`[1,2]`), oneOf(`[2,1]`), false},
+		{oneOf(`1,2`), exact(`2e0`), true},
+		{oneOf(`1,2`), exact(`3`), false},
+		{notOneOf(`1`), notOneOf(`2,1`), true},
+		{notOneOf(`1,2`), notOneOf(`1`), false},
+		{notOneOf(``), notOneOf(``), true},
+		{contains(`1`), contains(`1,2`), true},
+		{contains(`1,2`), contains(`1`), false},
+		{contains(``), contains(``), true},
+		{subset(`1,2`), subset(`1`), true},
+		{subset(`1,2`), subset(``), true},
+		{subset(`1`), subset(`1,2`), false},
+		{subset(``), subset(``), true},
+
+		{between(`"min":1`), between(`"min":1`), true},
+		{between(`"min":1`), between(``), false},
+		{between(`"min":1`), between(`"max":5`), false},
+		{between(``), between(`"min":1,"max":1`), true},
+		{between(`"min":1`), between(`"min":0.5`), false},
+		{between(`"min":1`), between(`"min":1.5`), true},
+		{between(`"max":1`), between(`"max":1.5`), false},
+		{between(`"max":1`), between(`"max":0.5`), true},
+		{between(`"min":1,"min_inclusive":false`), between(`"min":1`), false},
+		{between(`"min":1,"min_inclusive":false`), between(`"min":1,"min_inclusive":false`), true},
+		{between(`"min":1`), between(`"min":1,"min_inclusive":false`), true},
+		{between(`"max":1,"max_inclusive":false`), between(`"max":1,"max_inclusive":true`), false},
+		{between(`"max":1,"max_inclusive":false`), between(`"max":0.9`), true},
+		{between(`"min":-0`), between(`"min":0`), true},
+		{between(`"min":9007199254740992`), between(`"min":9007199254740994`), true},
+		{between(`"min":1,"max":3`), exact(`1`), true},
+		{between(`"min":1,"min_inclusive":false`), exact(`1`), false},
+		{between(`"max":3,"max_inclusive":false`), exact(`3`), false},
+		{between(`"max":3`), exact(`3.0`), true},
+		{between(``), exact(`"1"`), false},
+		{between(``), exact(`null`), false},
+
+		{clauses("all", exact(`1`)), clauses("all", exact(`1`), exact(`2`)), true},
+		{clauses("all", exact(`1`), exact(`2`)), clauses("all", exact(`1`)), false},
+		{clauses("all", between(`"min":0`), between(`"max":9`)), clauses("all", between(`"min":1,"max":2`)), true}, // one serves both
+		{clauses("any", exact(`1`), exact(`2`)), clauses("any", exact(`2`)), true},
+		{clauses("any", exact(`1`)), clauses("any", exact(`1`), exact(`2`)), false},
+		{clauses("any", between(`"max":9`)), clauses("any", exact(`1`), exact(`2`)), true},
+		{clauses("any", clauses("all", exact(`1`))), clauses("any", clauses("all", exact(`1`), exact(`3`))), true},
+		// Sound, and refused all the same.
+		{clauses("any", exact(`1`)), exact(`1`), false},
+		{clauses("all", exact(`1`)), exact(`1`), false},
+		{clauses("all", between(`"max":9`)), between(`"max":9`), false},
+		{oneOf(`1,2`), notOneOf(`3`), false},
+		{subset(`1`), oneOf(`[1]`), false},
+		{exact(`1`), oneOf(`1`), false},
+		{exact(`1`), between(`"min":1,"max":1`), false},
+		{simple("range", ""), simple("wildcard", ""), false},
+	} {
+		err := toolsUnder(t, forArgument(c.parent), forArgument(c.child))
+		if (err == nil) != c.want {
+			t.Errorf("%s over %s: %v", c.parent, c.child, err)
+		}
+	}
+}
+
+// Rules 4p1 to 4p4.
+func TestCoversMaps(t *testing.T) {
+	five, six, any := simple("exact", `"value":5`), simple("exact", `"value":6`), simple("wildcard", "")
+	optional := func(c string) string { return strings.TrimSuffix(c, "}") + `,"optional":true}` }
+	required := func(c string) string { return strings.TrimSuffix(c, "}") + `,"optional":false}` }
+	m := func(pairs ...string) string {
+		var list []string
+		for i := 0; i < len(pairs); i += 2 {
+			list = append(list, `"`+pairs[i]+`":`+pairs[i+1])
+		}
+		return "{" + strings.Join(list, ",") + "}"
+	}
+	for name, c := range map[string]struct {
+		parent, child string // maps of the one tool
+		want          bool
+	}{
+		"any over any":                        {`{}`, `{}`, true},
+		"{} and the star are the same":        {`{}`, m("*", any), true},
+		"the star and {} are the same":        {m("*", any), `{}`, true},
+		"named under any":                     {`{}`, m("x", five), true},
+		"optional and new under the star":     {m("*", any), m("x", optional(five)), true},
+		"any under named":                     {m("x", five), `{}`, false},
+		"the star under named":                {m("x", five), m("x", five, "*", any), false},
+		"a name more":                         {m("x", five), m("x", five, "y", five), false},
+		"a name more under the star":          {m("x", five, "*", any), m("x", five, "y", five), true},
+		"both stars":                          {m("x", five, "*", any), m("x", five, "*", any), true},
+		"a required name dropped":             {m("x", five, "y", any), m("x", five), false},
+		"a required name dropped, star above": {m("x", five, "y", any, "*", any), m("x", five), false},
+		"an optional name dropped":            {m("x", five, "y", optional(any)), m("x", five), true},
+		"dropped, and let in by the star":     {m("x", five, "y", optional(six), "*", any), m("x", five, "*", any), false},
+		"dropped, the star closed":            {m("x", five, "y", optional(six), "*", any), m("x", five), true},
+		"required made optional":              {m("x", five), m("x", optional(five)), false},
+		"required made optional, said":        {m("x", required(five)), m("x", optional(five)), false},
+		"optional made required":              {m("x", optional(five)), m("x", five), true},
+		"optional stays":                      {m("x", optional(five)), m("x", optional(five)), true},
+		"another value":                       {m("x", five), m("x", six), false},
+		"case counts":                         {m("x", five), m("X", five), false},
+		"a prototype's name":                  {m("__proto__", five), m("__proto__", five), true},
+		"a prototype's name, new":             {m("x", five), m("x", five, "constructor", five), false},
+		"the empty name":                      {m("", five), m("", five), true},
+	} {
+		err := toolsUnder(t, `{"get":`+c.parent+`}`, `{"get":`+c.child+`}`)
+		if (err == nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		} else if err != nil {
+			wantRefusal(t, err, delegation.NotNarrower, delegation.DimensionTools)
+		}
+	}
+	wantRefusal(t, toolsUnder(t, `{"get":{}}`, `{"get":{},"Get":{}}`), delegation.NotNarrower, delegation.DimensionTools)
+	wantRefusal(t, toolsUnder(t, `{}`, `{"constructor":{}}`), delegation.NotNarrower, delegation.DimensionTools)
+}
+
+func TestAllowsArguments(t *testing.T) {
+	exact := func(v string) string { return simple("exact", `"value":`+v) }
+	x := forArgument
+	for _, c := range []struct {
+		tools, arguments string
+		want             bool
+	}{
+		{x(exact(`1`)), `{"x":1}`, true},
+		{x(exact(`1`)), `{"x":1.0}`, true},
+		{x(exact(`1`)), `{"x":"1"}`, false},
+		{x(exact(`1`)), `{"x":true}`, false},
+		{x(exact(`null`)), `{"x":null}`, true},
+		{x(exact(`null`)), `{}`, false}, // a null argument is a present argument
+		{x(exact(`"a"`)), `{"x":"A"}`, false},
+		{x(exact(`"é"`)), `{"x":"e\u0301"}`, false},
+		{x(simple("one_of", `"values":["a",[1,{"b":2}]]`)), `{"x":[1.0,{"b":2}]}`, true},
+		{x(simple("one_of", `"values":["a",[1,2]]`)), `{"x":[2,1]}`, false},
+		{x(simple("not_one_of", `"excluded":["a",1]`)), `{"x":"b"}`, true},
+		{x(simple("not_one_of", `"excluded":["a",1]`)), `{"x":1.0}`, false},
+		{x(simple("not_one_of", `"excluded":["a"]`)), `{"x":["a"]}`, true}, // takes any type
+		{x(simple("not_one_of", `"excluded":[]`)), `{"x":null}`, true},
+		{x(simple("not_one_of", `"excluded":["a"]`)), `{}`, false},
+		{x(simple("contains", `"required":[1,2]`)), `{"x":[3,2,1,1]}`, true},
+		{x(simple("contains", `"required":[1,2]`)), `{"x":[1,1]}`, false},
+		{x(simple("contains", `"required":[]`)), `{"x":[]}`, true},
+		{x(simple("contains", `"required":[]`)), `{"x":{}}`, false},
+		{x(simple("contains", `"required":["a"]`)), `{"x":"a"}`, false},
+		{x(simple("subset", `"allowed":[1,2]`)), `{"x":[2,2,2]}`, true},
+		{x(simple("subset", `"allowed":[1,2]`)), `{"x":[]}`, true},
+		{x(simple("subset", `"allowed":[1,2]`)), `{"x":[2,3]}`, false},
+		{x(simple("subset", `"allowed":[]`)), `{"x":[]}`, true},
+		{x(simple("subset", `"allowed":[]`)), `{"x":[null]}`, false},
+		{x(simple("subset", `"allowed":[1]`)), `{"x":1}`, false},
+		{x(simple("range", ``)), `{"x":-1e300}`, true},
+		{x(simple("range", ``)), `{"x":"1"}`, false},
+		{x(simple("range", ``)), `{"x":null}`, false},
+		{x(simple("range", `"min":1,"max":3`)), `{"x":1}`, true},
+		{x(simple("range", `"min":1,"max":3`)), `{"x":3.0}`, true},
+		{x(simple("range", `"min":1,"max":3`)), `{"x":0.9999999999999999}`, false},
+		{x(simple("range", `"min":1,"min_inclusive":false`)), `{"x":1}`, false},
+		{x(simple("range", `"min":1,"min_inclusive":true`)), `{"x":1}`, true},
+		{x(simple("range", `"max":3,"max_inclusive":false`)), `{"x":3}`, false},
+		{x(simple("range", `"max":3,"max_inclusive":false`)), `{"x":2.9999999999999996}`, true},
+		{x(simple("range", `"min":0`)), `{"x":-0}`, true},
+		{x(simple("range", `"max":9007199254740992`)), `{"x":9007199254740994}`, false},
+		{x(clauses("all", simple("range", `"min":1`), simple("range", `"max":2`))), `{"x":2}`, true},
+		{x(clauses("all", simple("range", `"min":1`), simple("range", `"max":2`))), `{"x":3}`, false},
+		{x(clauses("any", exact(`1`), exact(`"a"`))), `{"x":"a"}`, true},
+		{x(clauses("any", exact(`1`), exact(`"a"`))), `{"x":"b"}`, false},
+		{x(simple("wildcard", ``)), `{"x":{"deep":[1,null]}}`, true},
+		{x(simple("wildcard", ``)), `{}`, false},
+		{x(simple("wildcard", `"optional":true`)), `{}`, true},
+		{x(simple("exact", `"value":1,"optional":true`)), `{}`, true},
+		{x(simple("exact", `"value":1,"optional":true`)), `{"x":2}`, false},
+		{x(simple("exact", `"value":1,"optional":false`)), `{}`, false},
+		{x(exact(`1`)), `{"x":1,"y":1}`, false}, // closed world
+		{x(exact(`1`)), `{"x":1,"X":1}`, false},
+		{x(exact(`1`)), `{"x":1,"__proto__":1}`, false},
+		{`{"get":{"x":` + exact(`1`) + `,"*":` + simple("wildcard", "") + `}}`, `{"x":1,"y":2}`, true},
+		{`{"get":{"x":` + exact(`1`) + `,"*":` + simple("wildcard", "") + `}}`, `{"x":2,"y":2}`, false},
+		{`{"get":{"*":` + simple("wildcard", "") + `}}`, `{"y":2}`, true},
+		{`{"get":{"*":` + simple("wildcard", "") + `}}`, ``, true},
+		{`{"get":{}}`, `{"y":2}`, true},
+		{`{"get":{}}`, ``, true},
+		// An argument that is called * is one that nobody named.
+		{x(exact(`1`)), `{"x":1,"*":1}`, false},
+		{`{"get":{"*":` + simple("wildcard", "") + `}}`, `{"*":1}`, true},
+		// Numbers as they were written, at any nesting, also under a wildcard.
+		{`{"get":{}}`, `{"y":9007199254740993}`, false},
+		{`{"get":{}}`, `{"y":[{"z":1e400}]}`, false},
+		{`{"get":{}}`, `{"y":1.00000000000000001}`, false},
+		{`{"get":{}}`, `{"y":9007199254740994}`, true},
+		{x(exact(`1`)), `{"x":1.00000000000000001}`, false},
+		{`{"get":{}}`, `[]`, false},
+		{`{"get":{}}`, `null`, false},
+	} {
+		err := called(t, c.tools, "get", c.arguments)
+		if (err == nil) != c.want {
+			t.Errorf("%s with %s: %v", c.tools, c.arguments, err)
+		} else if err != nil {
+			wantRefusal(t, err, delegation.ConstraintViolated, delegation.DimensionTools)
+		}
+	}
+	// A handler that forgets the arguments gets nothing allowed, not even where
+	// no argument is required.
+	err := called(t, x(simple("exact", `"value":1,"optional":true`)), "get", "")
+	wantRefusal(t, err, delegation.ConstraintViolated, delegation.DimensionTools)
+	if !strings.Contains(err.Error(), "unhandled:tools") {
+		t.Error(err)
+	}
+}
+
+// Every link is asked, and the refusal says which one it was.
+func TestAllowsArgumentsOfEveryLink(t *testing.T) {
+	root := rootToken().with(toolsEntry(`{"get":{"*":{"constraint_type":"wildcard"}}}`))
+	first := linkUnder(root, reviewerKey).with(toolsEntry(`{"get":{"n":{"constraint_type":"range","min":1,"max":9}}}`))
+	second := linkUnder(first, helperKey).with(toolsEntry(`{"get":{"n":{"constraint_type":"exact","value":5}}}`))
+	chain := verified(t, join(root, first, second))
+	ask := func(arguments string) error {
+		return chain.AllowsTool(delegation.Given(delegation.Call{Name: "get", Arguments: parseValue(t, arguments)}))
+	}
+	if err := ask(`{"n":5}`); err != nil {
+		t.Error(err)
+	}
+	for arguments, part := range map[string]int{`{"n":4}`: 2, `{"n":10}`: 1, `{"n":5,"m":1}`: 1, `{}`: 1} {
+		var refused *delegation.Refusal
+		if err := ask(arguments); !errors.As(err, &refused) || refused.Part != part {
+			t.Errorf("%s: %v, part %+v", arguments, err, refused)
+		}
+	}
+}
+
+func TestConstraintShapes(t *testing.T) {
+	nested := func(depth int) string {
+		return strings.Repeat(`{"constraint_type":"all","constraints":[`, depth-1) + simple("wildcard", "") + strings.Repeat("]}", depth-1)
+	}
+	list := func(n int) string { return strings.TrimSuffix(strings.Repeat("1,", n), ",") }
+	long := func(n int) string { return strings.Repeat("a", n) }
+	for name, c := range map[string]struct {
+		constraint string
+		want       delegation.Reason // "" is fine
+	}{
+		"optional":                     {simple("exact", `"value":1,"optional":true`), ""},
+		"not optional":                 {simple("exact", `"value":1,"optional":false`), ""},
+		"value null":                   {simple("exact", `"value":null`), ""},
+		"lists that may be empty":      {clauses("all", simple("contains", `"required":[]`), simple("subset", `"allowed":[]`), simple("not_one_of", `"excluded":[]`)), ""},
+		"range without bounds":         {simple("range", ""), ""},
+		"range of one value":           {simple("range", `"min":1,"max":1.0`), ""},
+		"range of nothing, allowed":    {simple("range", `"min":1,"max":1,"min_inclusive":false`), ""},
+		"depth 32":                     {nested(32), ""},
+		"64 items":                     {simple("one_of", `"values":[`+list(64)+`]`), ""},
+		"1024 bytes":                   {simple("exact", `"value":"`+long(1024)+`"`), ""},
+		"admissible":                   {simple("one_of", `"values":[1.0,1e20,0.1,-0,9007199254740994]`), ""},
+		"null":                         {`null`, delegation.Malformed},
+		"an array":                     {`[]`, delegation.Malformed},
+		"no type":                      {`{"value":1}`, delegation.Malformed},
+		"type null":                    {`{"constraint_type":null}`, delegation.Malformed},
+		"type a number":                {`{"constraint_type":1}`, delegation.Malformed},
+		"unknown":                      {simple("pattern", `"value":"*"`), delegation.UnknownConstraint},
+		"unknown, empty":               {simple("", ""), delegation.UnknownConstraint},
+		"case counts":                  {simple("Exact", `"value":1`), delegation.UnknownConstraint},
+		"unknown in a clause":          {clauses("any", simple("exact", `"value":1`), simple("regex", "")), delegation.UnknownConstraint},
+		"malformed before unknown":     {clauses("any", simple("regex", ""), simple("exact", "")), delegation.Malformed},
+		"exact without value":          {simple("exact", ""), delegation.Malformed},
+		"exact an array":               {simple("exact", `"value":[]`), delegation.Malformed},
+		"exact an object":              {simple("exact", `"value":{}`), delegation.Malformed},
+		"exact and more":               {simple("exact", `"value":1,"values":[1]`), delegation.Malformed},
+		"one_of empty":                 {simple("one_of", `"values":[]`), delegation.Malformed},
+		"one_of null":                  {simple("one_of", `"values":null`), delegation.Malformed},
+		"one_of a string":              {simple("one_of", `"values":"a"`), delegation.Malformed},
+		"one_of with another's member": {simple("one_of", `"allowed":["a"]`), delegation.Malformed},
+		"not_one_of without":           {simple("not_one_of", ""), delegation.Malformed},
+		"contains without":             {simple("contains", ""), delegation.Malformed},
+		"subset an object":             {simple("subset", `"allowed":{}`), delegation.Malformed},
+		"min a string":                 {simple("range", `"min":"1"`), delegation.Malformed},
+		"min null":                     {simple("range", `"min":null`), delegation.Malformed},
+		"max a boolean":                {simple("range", `"max":true`), delegation.Malformed},
+		"min above max":                {simple("range", `"min":2,"max":1`), delegation.Malformed},
+		"inclusive without its bound":  {simple("range", `"min":2,"max_inclusive":true`), delegation.Malformed},
+		"inclusive a number":           {simple("range", `"min":2,"min_inclusive":1`), delegation.Malformed},
+		"inclusive null":               {simple("range", `"min":2,"min_inclusive":null`), delegation.Malformed},
+		"range with a value":           {simple("range", `"value":2`), delegation.Malformed},
+		"all without":                  {simple("all", ""), delegation.Malformed},
+		"all empty":                    {clauses("all"), delegation.Malformed},
+		"any empty":                    {clauses("any"), delegation.Malformed},
+		"any an object":                {simple("any", `"constraints":{}`), delegation.Malformed},
+		"wildcard with a value":        {simple("wildcard", `"value":1`), delegation.Malformed},
+		"optional null":                {simple("wildcard", `"optional":null`), delegation.Malformed},
+		"optional a string":            {simple("wildcard", `"optional":"true"`), delegation.Malformed},
+		"optional clause":              {clauses("all", simple("wildcard", `"optional":true`)), delegation.Malformed},
+		"clause said not optional":     {clauses("all", simple("wildcard", `"optional":false`)), delegation.Malformed},
+		"depth 33":                     {nested(33), delegation.Malformed},
+		"65 items":                     {simple("one_of", `"values":[`+list(65)+`]`), delegation.Malformed},
+		"65 items further down":        {simple("one_of", `"values":[{"a":[`+list(65)+`]}]`), delegation.Malformed},
+		"65 clauses":                   {clauses("any", slices.Repeat([]string{simple("wildcard", "")}, 65)...), delegation.Malformed},
+		"1025 bytes":                   {simple("exact", `"value":"`+long(1025)+`"`), delegation.Malformed},
+		"1025 bytes in a name":         {simple("one_of", `"values":[{"`+long(1025)+`":1}]`), delegation.Malformed},
+		"inadmissible value":           {simple("exact", `"value":9007199254740993`), delegation.Malformed},
+		"inadmissible further down":    {simple("subset", `"allowed":[[1.00000000000000001]]`), delegation.Malformed},
+		"inadmissible bound":           {simple("range", `"max":1e400`), delegation.Malformed},
+		"underflow":                    {simple("range", `"max":1e-400`), delegation.Malformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token := rootToken().with(toolsEntry(forArgument(c.constraint))).String()
+			_, err := verifier(t).Verify(token, now)
+			parsed, parseErr := delegation.ParseConstraint(parseValue(t, c.constraint))
+			if c.want == "" {
+				if err != nil || parseErr != nil {
+					t.Fatal(err, parseErr)
+				}
+				again, err := delegation.ParseConstraint(parseValue(t, parsed.String()))
+				if err != nil || again.String() != parsed.String() || again.IsOptional() != parsed.IsOptional() {
+					t.Errorf("%s does not come back: %s, %v", parsed, again, err)
+				}
+				return
+			}
+			wantRefusal(t, err, c.want, delegation.DimensionTools)
+			wantRefusal(t, parseErr, c.want, delegation.DimensionTools)
+			if parsed.Err() == nil {
+				t.Error("a refused constraint must not be one")
+			}
+		})
+	}
+}
+
+func TestArgumentMapShapes(t *testing.T) {
+	wild := simple("wildcard", "")
+	arguments := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`"a%d":%s`, i, wild))
+		}
+		return `{"get":{` + strings.Join(list, ",") + `}}`
+	}
+	for name, c := range map[string]struct {
+		tools string
+		want  delegation.Reason
+	}{
+		"32 arguments":                 {arguments(32), ""},
+		"33 arguments":                 {arguments(33), delegation.Malformed},
+		"the star a wildcard":          {`{"get":{"*":` + wild + `}}`, ""},
+		"the star something else":      {`{"get":{"*":` + simple("range", "") + `}}`, delegation.Malformed},
+		"the star optional":            {`{"get":{"*":` + simple("wildcard", `"optional":true`) + `}}`, delegation.Malformed},
+		"the star said not optional":   {`{"get":{"*":` + simple("wildcard", `"optional":false`) + `}}`, delegation.Malformed},
+		"a long name":                  {`{"get":{"` + strings.Repeat("a", 1025) + `":` + wild + `}}`, delegation.Malformed},
+		"unknown, on another tool":     {`{"a":{"x":` + simple("regex", "") + `},"get":{}}`, delegation.UnknownConstraint},
+		"unknown, and malformed later": {`{"a":{"x":` + simple("regex", "") + `},"get":{"x":{}}}`, delegation.Malformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := verifier(t).Verify(rootToken().with(toolsEntry(c.tools)).String(), now)
+			if c.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantRefusal(t, err, c.want, delegation.DimensionTools)
+		})
+	}
+}
+
+// What the constructors make is what the wire form says.
+func TestConstructors(t *testing.T) {
+	low, high := 1.0, 9.5
+	for want, c := range map[string]delegation.Constraint{
+		`{"constraint_type":"exact","value":"a"}`:                                                                      delegation.Exact("a"),
+		`{"constraint_type":"exact","value":null}`:                                                                     delegation.Exact(nil),
+		`{"constraint_type":"exact","optional":true,"value":7}`:                                                        delegation.Exact(7).Optional(),
+		`{"constraint_type":"one_of","values":["a",1]}`:                                                                delegation.OneOfValues(1, "a", 1.0),
+		`{"constraint_type":"not_one_of","excluded":[]}`:                                                               delegation.NotOneOf(),
+		`{"constraint_type":"contains","required":[{"a":[true]}]}`:                                                     delegation.Contains(map[string]any{"a": []any{true}}),
+		`{"allowed":["a","b"],"constraint_type":"subset"}`:                                                             delegation.Subset("b", "a"),
+		`{"constraint_type":"range"}`:                                                                                  delegation.Range(delegation.Bounds{}),
+		`{"constraint_type":"range","max":9.5,"max_inclusive":false,"min":1}`:                                          delegation.Range(delegation.Bounds{Min: &low, Max: &high, MaxExclusive: true}),
+		`{"constraint_type":"any","constraints":[{"constraint_type":"wildcard"},{"constraint_type":"range","min":1}]}`: delegation.Any(delegation.Wildcard(), delegation.Range(delegation.Bounds{Min: &low})),
+		`{"constraint_type":"all","constraints":[{"constraint_type":"exact","value":false}]}`:                          delegation.All(delegation.Exact(false)),
+	} {
+		if err := c.Err(); err != nil || c.String() != want {
+			t.Errorf("got %s, %v, want %s", c, err, want)
+			continue
+		}
+		parsed, err := delegation.ParseConstraint(parseValue(t, want))
+		if err != nil || !reflect.DeepEqual(parsed, c) {
+			t.Errorf("%s: parsed %v, %v", want, parsed, err)
+		}
+		text, err := json.Marshal(c.Map())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := delegation.ParseConstraint(parseValue(t, string(text))); err != nil || again.String() != want {
+			t.Errorf("%s through encoding/json: %s, %v", want, again, err)
+		}
+	}
+	nan := math.NaN()
+	deep := delegation.Wildcard()
+	for range 32 {
+		deep = delegation.Any(deep)
+	}
+	for name, c := range map[string]delegation.Constraint{
+		"zero": {}, "NaN": delegation.Range(delegation.Bounds{Max: &nan}), "a channel": delegation.Exact(make(chan int)),
+		"not UTF-8": delegation.OneOfValues("\xff"), "nothing to choose": delegation.OneOfValues(), "exact array": delegation.Exact([]any{1}),
+		"exclusive without a bound": delegation.Range(delegation.Bounds{MinExclusive: true}),
+		"no clause":                 delegation.All(), "an optional clause": delegation.Any(delegation.Wildcard().Optional()),
+		"a bad clause": delegation.All(delegation.Any()), "too deep": deep,
+		"upside down": delegation.Range(delegation.Bounds{Min: &high, Max: &low}),
+	} {
+		wantRefusal(t, c.Err(), delegation.Malformed, delegation.DimensionTools)
+		if c.Map() != nil || c.String() != "null" {
+			t.Errorf("%s has a wire form: %s", name, c)
+		}
+		for _, arguments := range []delegation.Arguments{
+			delegation.Args(map[string]delegation.Constraint{"x": c}),
+			delegation.Args(map[string]delegation.Constraint{"x": delegation.Wildcard(), "y": c}),
+		} {
+			_, err := delegation.Derive(rootToken().String(), orchKey.private(), reviewerKey.public(), delegation.Narrow{
+				ClientID: reviewer, Scopes: []string{"repository:read"}, Tools: delegation.Tools{"get": arguments},
+			}, now)
+			wantRefusal(t, err, delegation.Malformed, delegation.DimensionTools)
+		}
+	}
+}
+
+func TestArgs(t *testing.T) {
+	a := delegation.Args(map[string]delegation.Constraint{
+		"x": delegation.Exact(1), "y": delegation.Wildcard().Optional(), "*": delegation.Wildcard(),
+	})
+	if !a.Rest() || a.Any() || !slices.Equal(a.Names(), []string{"x", "y"}) {
+		t.Errorf("%+v", a)
+	}
+	for name, want := range map[string]string{"x": `{"constraint_type":"exact","value":1}`, "y": `{"constraint_type":"wildcard","optional":true}`, "z": `{"constraint_type":"wildcard","optional":true}`} {
+		if c, ok := a.Get(name); !ok || c.String() != want {
+			t.Errorf("%s: %v %v", name, c, ok)
+		}
+	}
+	wire, err := jcs.Marshal(delegation.Tools{"get": a, "all": delegation.AllowAnyArgs}.Map())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := delegation.ParseTools(parseValue(t, string(wire)))
+	if err != nil || !reflect.DeepEqual(parsed, delegation.Tools{"get": a, "all": delegation.AllowAnyArgs}) {
+		t.Errorf("%s: %+v, %v", wire, parsed, err)
+	}
+	for _, bad := range []delegation.Arguments{
+		{}, delegation.Args(nil), delegation.Args(map[string]delegation.Constraint{"*": delegation.Exact(1)}),
+		delegation.Args(map[string]delegation.Constraint{"*": delegation.Wildcard().Optional()}),
+	} {
+		_, err := delegation.Derive(rootToken().String(), orchKey.private(), reviewerKey.public(), delegation.Narrow{
+			ClientID: reviewer, Scopes: []string{"repository:read"}, Tools: delegation.Tools{"get": bad},
+		}, now)
+		wantRefusal(t, err, delegation.Malformed, delegation.DimensionTools)
+	}
+}
+
+// Constraints go through Derive, Verify, Exchange and Sign as they are.
+func TestConstraintsAreHandedOn(t *testing.T) {
+	pull := delegation.Args(map[string]delegation.Constraint{"pull": delegation.OneOfValues(846, 847), "format": delegation.Exact("diff").Optional()})
+	narrow := delegation.Narrow{ClientID: reviewer, Scopes: []string{"repository:read"}, Tools: delegation.Tools{"get": pull}}
+	root := rootToken().with(object{"authorization_details": []any{tools("get", "merge")}})
+	derived, err := delegation.Derive(root.String(), orchKey.private(), reviewerKey.public(), narrow, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := verified(t, derived.Chain)
+	if !reflect.DeepEqual(chain.Tools(), narrow.Tools) {
+		t.Errorf("%+v", chain.Tools())
+	}
+	tighter := delegation.Tools{"get": delegation.Args(map[string]delegation.Constraint{"pull": delegation.Exact(847)})}
+	ask := delegation.Ask{
+		Receiver: "helper", Key: helperKey.public(), Scopes: []string{"repository:read"}, Audience: chain.Audience(),
+		AudienceAware: true, Tools: tighter, TTL: time.Minute,
+	}
+	key := delegation.ServerKey{KID: "at-ed", Signer: server.signer}
+	exchanged := func(ask delegation.Ask) *delegation.Chain {
+		t.Helper()
+		draft, err := chain.Exchange(ask, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued, err := draft.Sign(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verified(t, issued.Token)
+	}
+	if got := exchanged(ask).Tools(); !reflect.DeepEqual(got, tighter) {
+		t.Errorf("%+v", got)
+	}
+	ask.Tools = nil
+	if got := exchanged(ask).Tools(); !reflect.DeepEqual(got, narrow.Tools) {
+		t.Errorf("what nobody narrows is not kept: %+v", got)
+	}
+	for name, wider := range map[string]delegation.Arguments{
+		"any": delegation.AllowAnyArgs, "a value more": delegation.Args(map[string]delegation.Constraint{"pull": delegation.OneOfValues(847, 848)}),
+		"sound, and not in the table": delegation.Args(map[string]delegation.Constraint{"pull": delegation.Any(delegation.Exact(847))}),
+	} {
+		ask.Tools = delegation.Tools{"get": wider}
+		if _, err := chain.Exchange(ask, now); delegation.ReasonOf(err) != delegation.NotNarrower {
+			t.Errorf("%s: %v", name, err)
+		}
+		narrow.Tools = ask.Tools
+		_, err := delegation.Derive(derived.Chain, reviewerKey.private(), helperKey.public(), narrow, now)
+		wantRefusal(t, err, delegation.NotNarrower, delegation.DimensionTools)
+	}
+}
