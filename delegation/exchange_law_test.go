@@ -30,12 +30,13 @@ func (f *forest) exchange(n *node) {
 	if err != nil {
 		broken("what Exchange drafts can be signed", "%v: %+v", err, draft.Claims)
 	}
-	result, err := f.cold.Verify(issued.Token, now)
+	result, err := f.warm.Verify(issued.Token, now)
 	if err != nil {
 		broken("what Exchange drafts verifies", "%v: %+v", err, draft.Claims)
 	}
+	result.Remember()
 	f.saw("exchange/made")
-	s := sheetOf(issued.Token, byServer, true)
+	s := sheetOf(issued.Token, byServer, true, false)
 	made := &node{text: issued.Token, sheets: []sheet{s}, chain: result, plain: !issued.Root}
 	f.judged = append(slices.Clone(n.sheets), s)
 	if problem := wider(n.chain, result, a); problem != "" {
@@ -82,6 +83,7 @@ func (f *forest) ask(n *node) delegation.Ask {
 		}
 		a.Key = holderPublic[to]
 	}
+	a.AAT = rarely(r, 8)
 	if rarely(r, 3) {
 		left := r.IntN(9)
 		a.MaxDepth = &left

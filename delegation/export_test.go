@@ -1,5 +1,20 @@
 package delegation
 
+import "github.com/kavach-dev/kavach/jcs"
+
 // Alone is one link of a verified chain, asked without the others: a law about
 // edges would be trivial if every question went to every link.
 func (c *Chain) Alone(i int) *Chain { return &Chain{parts: c.parts[i : i+1]} }
+
+// Allows and Covers of a constraint, and Covers and Allows of tools, are what
+// an edge is made of. The laws ask them directly, without two signatures for
+// every pair.
+func (c Constraint) Allows(v jcs.Value) bool { return c.allows(v) }
+
+func (c Constraint) Covers(child Constraint) bool { return c.covers(child) }
+
+func (t Tools) Covers(child Tools) bool { return t.covers(child) }
+
+func (t Tools) Allows(call Call) bool {
+	return (&Chain{parts: []part{{tools: t}}}).AllowsTool(Given(call)) == nil
+}

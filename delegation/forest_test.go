@@ -76,16 +76,15 @@ var totalWeight = func() (sum int) {
 func (f *forest) grow(steps int) {
 	f.root()
 	for range steps {
+		if rarely(f.r, 4) {
+			f.pair()
+			f.toolPair()
+		}
 		if len(f.nodes) == 0 {
 			f.root()
 			continue
 		}
-		// Young nodes first, so that chains get long.
-		at := max(len(f.nodes)-1-f.r.IntN(6), 0)
-		if rarely(f.r, 5) {
-			at = f.r.IntN(len(f.nodes))
-		}
-		n := f.nodes[at]
+		n := f.choose()
 		if n.plain {
 			f.saw("op/exchange")
 			f.exchange(n)
@@ -99,6 +98,21 @@ func (f *forest) grow(steps int) {
 		f.saw("op/" + operations[i].name)
 		operations[i].run(f, n)
 	}
+}
+
+// choose takes a young node, mostly the longest of three, so that chains get
+// long.
+func (f *forest) choose() *node {
+	n := f.nodes[max(len(f.nodes)-1-f.r.IntN(5), 0)]
+	if rarely(f.r, 4) {
+		return pick(f.r, f.nodes)
+	}
+	for range 2 {
+		if other := pick(f.r, f.nodes); len(other.sheets) > len(n.sheets) && other.leaf().depth < other.leaf().maxDepth {
+			n = other
+		}
+	}
+	return n
 }
 
 func (f *forest) jti() string {
@@ -119,7 +133,7 @@ func (f *forest) root() {
 		"sub": pick(r, somePeople), "client_id": pick(r, somePeople), "jti": f.jti(),
 		"aud": append(subsetOf(r, someAudiences[1:]), gitHost),
 		"cnf": object{"jwk": holderJWK[to], "jkt": holderJKT[to]}, "scope": strings.Join(someScopes[:len(someScopes)-r.IntN(2)], " "),
-		"authorization_details": detailsOf(someToolMap(r), someLimitMap(r)), "del_max_depth": 8 - max(r.IntN(12)-3, 0),
+		"authorization_details": detailsOf(someToolMap(r), someLimitMap(r)), "del_max_depth": 8 - max(r.IntN(24)-16, 0),
 	})
 	if rarely(r, 30) {
 		token = token.with(pick(r, []object{
@@ -128,7 +142,7 @@ func (f *forest) root() {
 		}))
 	}
 	text := token.String()
-	f.judge(text, []sheet{sheetOf(text, byServer, true)}, nil)
+	f.judge(text, []sheet{sheetOf(text, byServer, true, false)}, nil)
 }
 
 func detailsOf(tools, limits object) []any {
@@ -260,7 +274,7 @@ func (f *forest) child(n *node) forged {
 // signed judges a forged link below a node.
 func (f *forest) signed(n *node, link forged, by int) {
 	text := link.String()
-	f.judge(n.text+"~"+text, append(slices.Clone(n.sheets), sheetOf(text, by, false)), n)
+	f.judge(n.text+"~"+text, append(slices.Clone(n.sheets), sheetOf(text, by, false, link.payload != nil)), n)
 }
 
 func (f *forest) narrow(n *node) { f.signed(n, f.child(n), n.leaf().to) }
@@ -318,7 +332,7 @@ func (f *forest) derive(n *node) {
 		return
 	}
 	f.saw("derive/made")
-	f.judged = append(slices.Clone(n.sheets), sheetOf(derived.Chain[len(n.text)+1:], p.to, false))
+	f.judged = append(slices.Clone(n.sheets), sheetOf(derived.Chain[len(n.text)+1:], p.to, false, false))
 	if reason, at := verdict(f.judged, now.Unix()); reason != "" && reason != unsure {
 		broken("derive ∘ verify = ok", "the model refuses what Derive made: %s at %d", reason, at)
 	}

@@ -38,7 +38,7 @@ func (f *forest) judge(text string, sheets []sheet, parent *node) {
 	if err != nil {
 		f.saw("refused/" + string(delegation.ReasonOf(err)))
 	}
-	if len(sheets) < 3 || rarely(f.r, 12) {
+	if rarely(f.r, 3+2*len(sheets)) {
 		f.sameWithoutCache(text, err)
 	}
 	if err != nil || want == unsure {
@@ -138,7 +138,7 @@ func (f *forest) permits(n *node) {
 	for i := range n.sheets[:last] {
 		restricted = restricted || len(n.sheets[i].tools) > 0
 	}
-	for range 3 {
+	for range 5 {
 		w := askFor(f.r, child, parent)
 		r := w.request()
 		err := alone(n.chain.Alone(last), r)

@@ -42,7 +42,9 @@ func newForest(t testing.TB, r chance) *forest {
 }
 
 // try grows a forest and returns what it broke.
-func (f *forest) try(steps int) (err error) {
+func (f *forest) try(steps int) error { return f.guarded(func() { f.grow(steps) }) }
+
+func (f *forest) guarded(run func()) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -58,7 +60,7 @@ func (f *forest) try(steps int) (err error) {
 			panic(p)
 		}
 	}()
-	f.grow(steps)
+	run()
 	return nil
 }
 
@@ -122,7 +124,7 @@ func TestLawsLong(t *testing.T) {
 // leastForests is what the default run grows; every kind occurs in it.
 const (
 	leastForests = 250
-	forestSteps  = 64
+	forestSteps  = 80
 )
 
 func env(name, or string) string {
@@ -151,6 +153,7 @@ func (r *run) all(t *testing.T) {
 			for !r.stop.Load() {
 				i := r.next.Add(1) - 1
 				if i >= r.least && time.Now().After(r.until) {
+					r.next.Add(-1)
 					return
 				}
 				count, ok := grow(t, r.seed, i)
@@ -189,13 +192,16 @@ func grow(t *testing.T, seed uint64, i int64) (map[string]int, bool) {
 // report prints the cases per kind, and fails for a kind that never occurred:
 // what was not tried was not shown.
 func (r *run) report(t *testing.T, took time.Duration) {
-	cases := 0
+	cases, pairs := 0, 0
 	for kind, n := range r.count {
 		if strings.HasPrefix(kind, "tokens/") || kind == "refused/a byte" {
 			cases += n
 		}
+		if strings.HasPrefix(kind, "pair/") {
+			pairs += n
+		}
 	}
-	t.Logf("seed %d: %d forests, %d chains in %s on %d processors (%.0f a second)", r.seed, r.next.Load(), cases, took.Round(time.Second/10),
+	t.Logf("seed %d: %d forests, %d chains and %d pairs in %s on %d processors (%.0f a second)", r.seed, r.next.Load(), cases, pairs, took.Round(time.Second/10),
 		runtime.GOMAXPROCS(0), float64(cases)/took.Seconds())
 	for _, kind := range slices.Sorted(maps.Keys(r.count)) {
 		t.Logf("%10d  %s", r.count[kind], kind)
@@ -222,7 +228,17 @@ func kindsWanted() []string {
 	for _, kind := range someKinds {
 		list = append(list, "constraint/"+kind, "edge/"+kind+" "+kind, "edge/wildcard "+kind)
 	}
-	list = append(list, "edge/range exact", "edge/one_of exact")
+	for _, parent := range someKinds {
+		for _, child := range someKinds {
+			if parent != "wildcard" {
+				list = append(list, "pair/"+parent+" "+child+" refused")
+			}
+			if parent == child || parent == "wildcard" || child == "exact" && (parent == "range" || parent == "one_of") {
+				list = append(list, "pair/"+parent+" "+child+" covered")
+			}
+		}
+	}
+	list = append(list, "edge/range exact", "edge/one_of exact", "pair/not read", "pair/tools covered", "pair/tools refused", "call/permitted", "call/refused")
 	for _, limit := range []string{"resources", "allow_network", "max_file_size", "max_calls", "audit_required"} {
 		list = append(list, "limit/"+limit)
 	}

@@ -67,10 +67,10 @@ func each[T, U any](list []T, f func(T) U) []U {
 	return out
 }
 
-// decode is encoding/json with what it does not refuse by itself: duplicate
-// members and text that is not UTF-8.
-func decode(data []byte) (object, bool) {
-	if !utf8.Valid(data) || !json.Valid(data) || loneSurrogate.Match(data) || repeats(data) {
+// decode is encoding/json with, for a text that it did not write itself, what
+// it does not refuse: duplicate members, text that is not UTF-8, trailing data.
+func decode(data []byte, edited bool) (object, bool) {
+	if edited && (!utf8.Valid(data) || !json.Valid(data) || loneSurrogate.Match(data) || repeats(data)) {
 		return nil, false
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -126,17 +126,18 @@ func repeats(data []byte) bool {
 	}
 }
 
-// sheetOf reads a compact token. by is who really signed it.
-func sheetOf(token string, by int, root bool) sheet {
+// sheetOf reads a compact token. by is who really signed it; edited says that
+// its claims are not as encoding/json or the package wrote them.
+func sheetOf(token string, by int, root, edited bool) sheet {
 	signed := token[:strings.LastIndexByte(token, '.')]
 	head, payload, _ := strings.Cut(signed, ".")
 	s := sheet{by: by, to: -1, lid: hash(signed), shape: delegation.Malformed}
 	text, err := base64.RawURLEncoding.DecodeString(head)
 	if err == nil {
-		s.header, _ = decode(text)
+		s.header, _ = decode(text, false)
 	}
 	text, err = base64.RawURLEncoding.DecodeString(payload)
-	if claims, ok := decode(text); err == nil && ok {
+	if claims, ok := decode(text, edited); err == nil && ok {
 		s.claims = claims
 		s.shape = s.read(root)
 	}

@@ -136,7 +136,7 @@ func in(v any, list []any) bool {
 	return false
 }
 
-func every(list, of []any) bool {
+func allIn(list, of []any) bool {
 	for _, one := range list {
 		if !in(one, of) {
 			return false
@@ -253,9 +253,9 @@ func (c rule) takes(v any) bool {
 	case "not_one_of":
 		return !in(v, c.values)
 	case "contains":
-		return isList && every(c.values, list)
+		return isList && allIn(c.values, list)
 	case "subset":
-		return isList && every(list, c.values)
+		return isList && allIn(list, c.values)
 	case "range":
 		f, ok := v.(float64)
 		return ok && (c.min == nil || f > *c.min || f == *c.min && !c.minOpen) &&
@@ -286,9 +286,9 @@ func (c rule) covers(child rule) bool {
 	case "range exact", "one_of exact", "exact exact":
 		return c.takes(child.values[0])
 	case "one_of one_of", "subset subset":
-		return every(child.values, c.values)
+		return allIn(child.values, c.values)
 	case "not_one_of not_one_of", "contains contains":
-		return every(c.values, child.values)
+		return allIn(c.values, child.values)
 	case "all all":
 		for _, p := range c.clauses {
 			if !covered(child.clauses, func(q rule) bool { return p.covers(q) }) {
