@@ -28,6 +28,25 @@ func UnverifiedHeld(token string) (UnverifiedGrant, error) {
 // Links describes every token, root first.
 func (g UnverifiedGrant) Links() []Link { return g.chain.Links() }
 
+// Refuses says what a verifier would have against token i under those before
+// it, as far as that is seen without keys: steps 4 to 12 for a link, the times
+// for the first token. It returns nil or a *Refusal.
+func (g UnverifiedGrant) Refuses(i int, now time.Time) error {
+	if i < 0 || i >= g.chain.Len() {
+		return errEmpty()
+	}
+	p, refusal := &g.chain.parts[i], (*Refusal)(nil)
+	if i == 0 {
+		refusal = p.times(nil, now.Unix())
+	} else {
+		refusal = p.edge(g.chain.parts[:i], now.Unix())
+	}
+	if refusal != nil {
+		return refusal.at(i)
+	}
+	return nil
+}
+
 // Audience returns the resources the credential is for.
 func (g UnverifiedGrant) Audience() []string { return g.chain.Audience() }
 
