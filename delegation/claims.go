@@ -57,7 +57,7 @@ func (p *part) hasScope(scope string) bool {
 // parsePart is parse for a token that is not in a chain yet.
 func parsePart(payload []byte, first bool) (*part, *Refusal) {
 	p := &part{}
-	if refusal := p.parse(payload, first); refusal != nil {
+	if refusal := p.parse(new(jcs.Reader), payload, first); refusal != nil {
 		return nil, refusal
 	}
 	return p, nil
@@ -65,9 +65,10 @@ func parsePart(payload []byte, first bool) (*part, *Refusal) {
 
 // parse is step 3: "strict parse, shapes, forbidden claims, key import, jkt
 // (malformed); constraint trees (unknown_constraint for an unknown type, else
-// malformed)". first is the root or the plain token.
-func (p *part) parse(payload []byte, first bool) *Refusal {
-	v, err := jcs.Parse(payload, jcs.Limits{})
+// malformed)". first is the root or the plain token. Nothing of the part holds on
+// to the values that json reads.
+func (p *part) parse(json *jcs.Reader, payload []byte, first bool) *Refusal {
+	v, err := json.Parse(payload, jcs.Limits{})
 	if err != nil || v.Kind() != jcs.Object {
 		return refuse(Malformed, "", "claims are not strict JSON")
 	}

@@ -80,8 +80,11 @@ func cut(token []byte) ([]compact, *Refusal) {
 		return complete
 	}
 	for i, c := range token {
-		switch charset[c] {
-		case letter:
+		kind := charset[c]
+		if kind == letter {
+			continue
+		}
+		switch kind {
 		case dot:
 			if seen < 2 {
 				dots[min(part, MaxLinks)][seen] = i

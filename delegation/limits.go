@@ -154,8 +154,7 @@ func (l Limits) covers(child Limits) (dimension string) {
 	case l.Resources != nil && (child.Resources == nil ||
 		!everyCovered(l.Resources, child.Resources, resourceCovers)):
 		return DimensionResources
-	case l.AllowNetwork != nil && (child.AllowNetwork == nil ||
-		!everyCovered(parseHosts(l.AllowNetwork), parseHosts(child.AllowNetwork), host.covers)):
+	case l.AllowNetwork != nil && (child.AllowNetwork == nil || !networkCovered(l.AllowNetwork, child.AllowNetwork)):
 		return DimensionNetwork
 	case l.MaxFileSize != nil && (child.MaxFileSize == nil || *child.MaxFileSize > *l.MaxFileSize):
 		return DimensionSize

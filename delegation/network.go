@@ -123,6 +123,11 @@ func parseHosts(entries []string) []host {
 	return hosts
 }
 
+// networkCovered compares two valid lists. Most links repeat their parent's.
+func networkCovered(parent, child []string) bool {
+	return slices.Equal(parent, child) || everyCovered(parseHosts(parent), parseHosts(child), host.covers)
+}
+
 func networkAllowed(entries []string, destination string) bool {
 	d, ok := parseHost(destination)
 	return ok && !d.wildcard && slices.ContainsFunc(entries, func(entry string) bool {

@@ -149,6 +149,9 @@ func (t Tools) covers(child Tools) bool { return t.gap(child) == nil }
 
 // gap finds the first rule that fails, and the tool by its name; nil is none.
 func (t Tools) gap(child Tools) *gap {
+	if len(child) == 0 {
+		return nil
+	}
 	names := child.Names()
 	for _, name := range names {
 		if _, ok := t[name]; !ok {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kavach-dev/kavach/jcs"
 )
 
 // Verifier verifies tokens and chains of one issuer. Its methods are safe for
@@ -35,14 +37,15 @@ func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
 		return nil, refusal
 	}
 	c := &Chain{parts: append(make([]part, 0, len(texts)), known...), memory: memory}
+	var json jcs.Reader
 	for i := range texts {
 		switch {
 		case i < len(known):
 			refusal = known[i].again(known[:i], now.Unix())
 		case i == 0:
-			refusal = v.root(c, &texts[0], len(texts) > 1, now.Unix())
+			refusal = v.root(c, &json, &texts[0], len(texts) > 1, now.Unix())
 		default:
-			refusal = c.link(&texts[i], now.Unix())
+			refusal = c.link(&json, &texts[i], now.Unix())
 		}
 		if refusal != nil {
 			return nil, refusal.at(i)
@@ -62,7 +65,7 @@ func (p *part) again(above []part, now int64) *Refusal {
 
 // root verifies the first token and puts it into the chain. more says that
 // links follow.
-func (v *Verifier) root(c *Chain, text *compact, more bool, now int64) *Refusal {
+func (v *Verifier) root(c *Chain, json *jcs.Reader, text *compact, more bool, now int64) *Refusal {
 	h, refusal := text.parseHeader() // step 1
 	if refusal != nil {
 		return refusal
@@ -86,7 +89,7 @@ func (v *Verifier) root(c *Chain, text *compact, more bool, now int64) *Refusal 
 	}
 	c.parts = append(c.parts, part{typ: h.typ, alg: h.alg})
 	p := &c.parts[0]
-	if refusal := p.parse(text.payload, true); refusal != nil { // step 3
+	if refusal := p.parse(json, text.payload, true); refusal != nil { // step 3
 		return refusal
 	}
 	p.lid = text.lid()
@@ -112,7 +115,7 @@ func (v *Verifier) root(c *Chain, text *compact, more bool, now int64) *Refusal 
 }
 
 // link verifies the token below the last one and puts it into the chain.
-func (c *Chain) link(text *compact, now int64) *Refusal {
+func (c *Chain) link(json *jcs.Reader, text *compact, now int64) *Refusal {
 	parent := &c.parts[len(c.parts)-1]
 	h, refusal := text.parseHeader() // step 1
 	if refusal != nil {
@@ -132,7 +135,7 @@ func (c *Chain) link(text *compact, now int64) *Refusal {
 	above := c.parts
 	c.parts = append(c.parts, part{typ: h.typ, alg: h.alg})
 	p := &c.parts[len(above)]
-	if refusal := p.parse(text.payload, false); refusal != nil { // step 3
+	if refusal := p.parse(json, text.payload, false); refusal != nil { // step 3
 		return refusal
 	}
 	p.lid = text.lid()

@@ -1,10 +1,25 @@
 package jcs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Parse reads one JSON text. It is strict as the package documentation says;
 // every error is an ErrMalformed.
 func Parse(data []byte, limits Limits) (Value, error) {
+	var r Reader
+	return r.Parse(data, limits)
+}
+
+// A Reader parses one text after the other and reuses what it built for the one
+// before, for who reads many and keeps no Value. The zero Reader is ready. It is
+// not safe for several goroutines.
+type Reader struct{ doc document }
+
+// Parse is the function of that name, but that the Value and all that was taken
+// out of it is good until the next call only. The strings stay.
+func (r *Reader) Parse(data []byte, limits Limits) (Value, error) {
 	if limits.Depth == 0 {
 		limits.Depth = MaxDepth
 	}
@@ -20,7 +35,10 @@ func Parse(data []byte, limits Limits) (Value, error) {
 		s:     string(data),
 		depth: limits.Depth,
 		most:  limits.Values,
-		doc:   &document{nodes: make([]node, 0, min(len(data)/12+4, 256))},
+	}
+	p.nodes = r.doc.nodes[:0]
+	if n := p.estimate(); n > cap(p.nodes) {
+		p.nodes = make([]node, 0, n)
 	}
 	p.space()
 	if err := p.value(); err != nil {
@@ -30,7 +48,19 @@ func Parse(data []byte, limits Limits) (Value, error) {
 	if p.i != len(p.s) {
 		return Value{}, p.fail("data after the value")
 	}
-	return Value{d: p.doc}, nil
+	r.doc.nodes = p.nodes
+	return Value{d: &r.doc}, nil
+}
+
+// estimate is how many nodes the text has if no string in it has one of these
+// characters: one for the text, one for a name or an element behind each. What
+// else a text claims to have it has to show.
+func (p *parser) estimate() int {
+	n := 1
+	for _, c := range [...]string{":", ",", "{", "["} {
+		n += strings.Count(p.s, c)
+	}
+	return min(n, 256)
 }
 
 // A parser walks the text once and appends nodes in document order.
@@ -39,7 +69,7 @@ type parser struct {
 	i     int // next byte
 	depth int // containers that may still be opened
 	most  int // values that there may be; 0: any number
-	doc   *document
+	document
 }
 
 func (p *parser) fail(what string) error {
@@ -58,14 +88,14 @@ func (p *parser) space() {
 }
 
 func (p *parser) leaf(kind Kind, text string) {
-	p.doc.nodes = append(p.doc.nodes, node{text: text, kind: kind, end: int32(len(p.doc.nodes) + 1)})
+	p.nodes = append(p.nodes, node{text: text, kind: kind, end: int32(len(p.nodes) + 1)})
 }
 
 func (p *parser) value() error {
 	if p.i >= len(p.s) {
 		return p.fail("unexpected end")
 	}
-	if p.most > 0 && len(p.doc.nodes) >= p.most {
+	if p.most > 0 && len(p.nodes) >= p.most {
 		return p.fail("too many values")
 	}
 	switch c := p.s[p.i]; c {
@@ -151,16 +181,16 @@ func (p *parser) open(kind Kind) (int, error) {
 	}
 	p.depth--
 	p.i++
-	p.doc.nodes = append(p.doc.nodes, node{kind: kind})
+	p.nodes = append(p.nodes, node{kind: kind})
 	p.space()
-	return len(p.doc.nodes) - 1, nil
+	return len(p.nodes) - 1, nil
 }
 
 func (p *parser) close(at, n int) {
 	p.i++
 	p.depth++
-	p.doc.nodes[at].n = int32(n)
-	p.doc.nodes[at].end = int32(len(p.doc.nodes))
+	p.nodes[at].n = int32(n)
+	p.nodes[at].end = int32(len(p.nodes))
 }
 
 func (p *parser) array() error {
@@ -230,7 +260,7 @@ func (p *parser) object() error {
 			p.space()
 		case '}':
 			p.close(at, n)
-			if p.doc.duplicate(at) {
+			if p.duplicate(at) {
 				return p.fail("duplicate member in the object that ends")
 			}
 			return nil
