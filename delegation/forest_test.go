@@ -20,6 +20,9 @@ type forest struct {
 	warm, cold *delegation.Verifier
 	nodes      []*node
 	serial     int
+
+	// anchors are the keys of the server that both know now.
+	anchors func(kid string) (delegation.Anchor, bool)
 	// judged is the credential that is being judged, for who has to look at a
 	// violation.
 	judged []sheet
@@ -62,6 +65,7 @@ var operations = []struct {
 	{"structure", 7, (*forest).restructure},
 	{"time", 4, (*forest).otherTime},
 	{"exchange", 7, (*forest).exchange},
+	{"anchors", 2, (*forest).otherAnchors},
 	{"root", 2, func(f *forest, _ *node) { f.root() }},
 }
 

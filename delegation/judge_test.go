@@ -56,6 +56,24 @@ func (f *forest) judge(text string, sheets []sheet, parent *node) {
 		f.kinds(parent.leaf(), n.leaf())
 	}
 	f.permits(n)
+	f.budgets(n)
+}
+
+// budgets: every link that has one is to be debited, by its own id.
+func (f *forest) budgets(n *node) {
+	list := n.chain.Budgets()
+	for _, s := range n.sheets {
+		if s.limits.calls == nil {
+			continue
+		}
+		if len(list) == 0 || list[0].LID != s.lid || list[0].Limit != *s.limits.calls || list[0].Until.Unix() != s.exp {
+			broken("every budget is debited", "%+v", n.chain.Budgets())
+		}
+		list = list[1:]
+	}
+	if len(list) > 0 {
+		broken("every budget is debited", "%+v is of no link", list)
+	}
 }
 
 func (f *forest) sameWithoutCache(text string, warm error) {

@@ -35,10 +35,12 @@ var (
 	somePeople    = []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}
 )
 
-func newForest(t testing.TB, r chance) *forest {
-	cold, warm := verifier(t), verifier(t)
-	warm.Cache = delegation.NewCache()
-	return &forest{r: r, count: map[string]int{}, warm: warm, cold: cold}
+func newForest(r chance) *forest {
+	f := &forest{r: r, count: map[string]int{}, anchors: theAnchors}
+	current := func(kid string) (delegation.Anchor, bool) { return f.anchors(kid) }
+	f.cold = &delegation.Verifier{Issuer: issuer, Anchors: current}
+	f.warm = &delegation.Verifier{Issuer: issuer, Anchors: current, Cache: delegation.NewCache()}
+	return f
 }
 
 // try grows a forest and returns what it broke.
@@ -81,7 +83,7 @@ func describe(sheets []sheet) string {
 // makes what breaks a law small.
 func TestLaws(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		f := newForest(t, drawn{rt})
+		f := newForest(drawn{rt})
 		if err := f.try(12); err != nil {
 			rt.Fatal(err)
 		}
@@ -175,13 +177,13 @@ func (r *run) all(t *testing.T) {
 // grow runs one forest of a run, and makes small what it breaks.
 func grow(t *testing.T, seed uint64, i int64) (map[string]int, bool) {
 	rec := &recorder{from: rand.New(rand.NewPCG(seed, uint64(i)))}
-	f := newForest(t, rec)
+	f := newForest(rec)
 	err := f.try(forestSteps)
 	if err == nil {
 		return f.count, true
 	}
 	law, _, _ := strings.Cut(err.Error(), ":")
-	smallest, small := smaller(t, law, rec.draws)
+	smallest, small := smaller(law, rec.draws)
 	if small == nil {
 		small = err
 	}

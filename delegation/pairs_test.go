@@ -129,7 +129,7 @@ func takes(t worlds, w wish) bool {
 // TestLawSubsumption shrinks; TestLawsLong has the numbers.
 func TestLawSubsumption(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		f := newForest(t, drawn{rt})
+		f := newForest(drawn{rt})
 		if err := f.guarded(func() {
 			for range 5 {
 				f.pair()

@@ -3,7 +3,6 @@ package delegation_test
 import (
 	"slices"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -36,12 +35,12 @@ func (r *replay) IntN(n int) int {
 
 // smaller looks for fewer and lower draws that break the same law, for half a
 // minute.
-func smaller(t *testing.T, law string, draws []int) (best []int, broke error) {
+func smaller(law string, draws []int) (best []int, broke error) {
 	until := time.Now().Add(30 * time.Second)
 	best = draws
 	try := func(candidate []int) bool {
 		r := &replay{draws: candidate}
-		err := newForest(t, r).try(forestSteps)
+		err := newForest(r).try(forestSteps)
 		if err == nil || !strings.HasPrefix(err.Error(), law+":") {
 			return false
 		}

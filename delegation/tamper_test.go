@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // edits of one link, each by the hand that may sign it. The model reads the
@@ -228,4 +230,41 @@ func (f *forest) otherTime(n *node) {
 		f.compare(want, part, err)
 	}
 	f.saw("reason/" + string(want))
+}
+
+// Keys that the server may come to have instead of its own.
+var (
+	theAnchors   = delegation.AnchorSet(anchorOf(server))
+	otherAnchors = []struct {
+		anchors func(kid string) (delegation.Anchor, bool)
+		reason  delegation.Reason
+	}{
+		{delegation.AnchorSet(), delegation.UnknownRoot},
+		{delegation.AnchorSet(anchorOf(ed("another server"))), delegation.SignatureInvalid},
+		{delegation.AnchorSet(anchorOf(p256("another server"))), delegation.AlgNotAllowed},
+	}
+)
+
+func anchorOf(h holder) delegation.Anchor {
+	anchor, err := delegation.NewAnchor(serverKey.KID, h.signer.Public())
+	if err != nil {
+		panic(err)
+	}
+	return anchor
+}
+
+// otherAnchors changes the keys of the server, looks at a chain, and changes
+// them back.
+func (f *forest) otherAnchors(n *node) {
+	other := pick(f.r, otherAnchors)
+	f.judged, f.anchors = n.sheets, other.anchors
+	for _, v := range f.both() {
+		_, err := v.Verify(n.text, now)
+		f.compare(other.reason, 0, err)
+	}
+	f.anchors = theAnchors
+	for _, v := range f.both() {
+		_, err := v.Verify(n.text, now)
+		f.compare("", -1, err)
+	}
 }
