@@ -58,8 +58,8 @@ func SignAATProof(key PrivateKey, p AATProof) (string, error) {
 	if !p.Arguments.Exists() {
 		p.Arguments = emptyObject
 	}
-	if p.Arguments.Kind() != jcs.Object {
-		return "", invalid("proof: the arguments are not an object")
+	if p.Arguments.Kind() != jcs.Object || !admissible(p.Arguments) {
+		return "", invalid("proof: the arguments are not an object of exact numbers")
 	}
 	if p.JTI == "" {
 		p.JTI = rand.Text()
@@ -141,13 +141,34 @@ func (p VerifiedAATProof) ReplayKey() string {
 func (p VerifiedAATProof) Until() time.Time { return p.IssuedAt.Add(ProofWindow + time.Second) }
 
 // Match reports whether the proof speaks for this call: the same tool byte for
-// byte, and arguments of the same canonical bytes. No arguments are an empty
-// object.
+// byte, and arguments of the same canonical bytes. A number that has no exact
+// canonical form matches nothing: the tool would read another one than was
+// signed (delegation.md §8). No arguments are an empty object.
 func (p VerifiedAATProof) Match(tool string, arguments jcs.Value) bool {
 	if !arguments.Exists() {
 		arguments = emptyObject
 	}
-	return tool != "" && tool == p.Tool && arguments.Kind() == jcs.Object && jcs.Equal(arguments, p.Arguments)
+	return tool != "" && tool == p.Tool && arguments.Kind() == jcs.Object && admissible(arguments) &&
+		jcs.Equal(arguments, p.Arguments)
+}
+
+// admissible reports whether every number in a value is.
+func admissible(v jcs.Value) bool {
+	if v.Kind() == jcs.Number {
+		_, ok := v.Float()
+		return ok
+	}
+	for e := range v.All() {
+		if !admissible(e) {
+			return false
+		}
+	}
+	for _, e := range v.Fields() {
+		if !admissible(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // VerifyAATProof checks an AAT proof for the leaf of a chain that was verified
@@ -194,7 +215,7 @@ func readAATProof(v jcs.Value, check AATCheck) (VerifiedAATProof, error) {
 		return VerifiedAATProof{}, invalid("proof: aat_aud is missing or is not this resource server")
 	}
 	tool, hta := v.Get("aat_tool"), v.Get("hta")
-	if tool.Kind() != jcs.String || tool.Str() == "" || hta.Kind() != jcs.Object {
+	if tool.Kind() != jcs.String || tool.Str() == "" || hta.Kind() != jcs.Object || !admissible(hta) {
 		return VerifiedAATProof{}, invalid("proof: aat_tool and hta are not the name of a tool and its arguments")
 	}
 	iat, err := seconds(v, "iat")

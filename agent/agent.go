@@ -13,6 +13,8 @@
 //   - A proof (VerifyProof) speaks for one key, one method, one URL, one
 //     credential and one minute. That it comes only once is the caller's duty:
 //     VerifiedProof says what to remember and until when.
+//   - An AAT proof (VerifyAATProof) speaks for one key, one leaf, one resource
+//     server, one tool with its arguments and one minute, and likewise once.
 //   - A private key never prints: String, GoString and LogValue are
 //     "[redacted]".
 //

@@ -20,6 +20,8 @@ func TestKindsAreNotTakenForEachOther(t *testing.T) {
 	for name, value := range map[string]any{
 		"iss": id, "sub": id, "aud": issuer, "client_id": id, "jti": "j", "iat": now.Unix(), "exp": now.Unix() + 60,
 		"htm": "GET", "htu": diffURL, "scope": "repository:read", "gid": "g", "nonce": "n", "par_hash": "x",
+		"aat_id": leafJTI, "aat_hash": leafLID, "aat_tool": "pr/comment", "aat_aud": toolsAud,
+		"hta": map[string]any{"pr": 847, "body": "ok"},
 	} {
 		claims[name] = value
 	}
@@ -67,11 +69,15 @@ func TestKindsAreNotTakenForEachOther(t *testing.T) {
 			_, err := agent.VerifyProof(rawProof(t, key, `{"alg":"Ed25519","jwk":`+jwk+quoted(typ)+`}`, payload), checkOf(""))
 			return err
 		},
+		"aat proof": func(typ string) error {
+			_, err := agent.VerifyAATProof(rawProof(t, key, `{"alg":"Ed25519"`+quoted(typ)+`}`, payload), aatCheck(t, key))
+			return err
+		},
 	}
 	for _, kind := range []struct{ name, typ, slot string }{
 		{"access token or root", "at+jwt", ""},
 		{"link", "aat+jwt", ""},
-		{"link, AAT proof", "aat-pop+jwt", ""},
+		{"AAT proof", agent.AATProofType, "aat proof"},
 		{"revocation feed", "kavach-revocations+jwt", ""},
 		{"logout token", "logout+jwt", ""},
 		{"manifest", agent.ManifestType, "manifest"},
