@@ -90,8 +90,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, c *call) bool
 		refuse(w, http.StatusInternalServerError, "server_error", "the server could not decide")
 		return false
 	}
-	if refused.Reason == delegation.Replayed || refused.Reason == delegation.StatusUnknown {
-		// Step 17: nothing is wrong with what was asked. guard reports it.
+	switch refused.Reason {
+	case delegation.Replayed, delegation.StatusUnknown, delegation.HolderBindingFailed, delegation.Expired:
+		// Steps 14 and 17: nothing is wrong with what was asked. guard reports it.
 		guard.Refuse(w, r, request, refused, nil)
 		return false
 	}

@@ -108,6 +108,9 @@ type Config struct {
 	Replays guard.Replays
 	// Nonces, if set, makes every proof carry a nonce of this server.
 	Nonces guard.Nonces
+	// Counters debits the budgets of tokens with max_calls for every process that
+	// serves the endpoint. Nil: such tokens are refused.
+	Counters guard.Counters
 	// Baseline are the scopes the first challenge names. Nil: kavach:audit,
 	// kavach:delegate and kavach:verify.
 	Baseline []string

@@ -26,7 +26,8 @@ func (s *Server) Handler() http.Handler {
 		Resource: s.cfg.Issuer + Path, Verifier: s.cfg.Verifier, Revocations: s.cfg.Revocations,
 		SharedAudience: true, Baseline: s.cfg.Baseline,
 		DPoPForWrites: true, // TLS ends here (delegation.md §6)
-		Replays:       s.cfg.Replays, Nonces: s.cfg.Nonces, Report: s.report, Now: s.cfg.Now, Log: s.cfg.Log,
+		MCP:           true, // chain and AAT proof may come in _meta
+		Replays:       s.cfg.Replays, Nonces: s.cfg.Nonces, Counters: s.cfg.Counters, Report: s.report, Now: s.cfg.Now, Log: s.cfg.Log,
 	})(http.HandlerFunc(s.serveAuthenticated))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -99,6 +100,9 @@ func (s *Server) serveAuthenticated(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m, failure := parseMessage(body)
+	if failure == nil {
+		m, failure = m.bare(body)
+	}
 	if failure == nil {
 		failure = m.agree(r.Header)
 	}

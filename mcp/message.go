@@ -8,6 +8,7 @@ import (
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
 )
 
@@ -152,6 +153,22 @@ func (m *message) readParams(params jcs.Value) *rpcError {
 		return invalidParams("arguments must be an object")
 	}
 	return nil
+}
+
+// bare is the message without a chain and its proof: guard has verified them, and
+// what comes after it, the library too, has no business with them.
+func (m *message) bare(text []byte) (*message, *rpcError) {
+	if !m.meta.Get(delegation.MetaKey).Exists() {
+		return m, nil
+	}
+	whole, err := delegation.ParseMessage(text)
+	if err == nil {
+		text, err = whole.Bare()
+	}
+	if err != nil {
+		return m, invalidParams("the message has no canonical form: write its numbers as they are")
+	}
+	return parseMessage(text)
 }
 
 // exactName refuses a member that a case-folding reader would take for a known

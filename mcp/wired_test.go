@@ -99,12 +99,13 @@ func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committe
 	tools, err := mcp.New(mcp.Config{
 		Issuer: d.issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Delegator: server, Revoker: revoker{d.registry},
 		Auditor: reader, Agents: d.agents, Commit: d.log, Refusals: d.log, Replays: authz.NewReplays(d.store, d.log),
+		Counters: authz.NewCounters(d.store, d.log),
 	})
 	must(err)
 	programs, err := api.New(api.Config{
 		Issuer: d.issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: d.agents, People: d.registry,
 		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log,
-		Replays: authz.NewReplays(d.store, d.log),
+		Replays: authz.NewReplays(d.store, d.log), Counters: authz.NewCounters(d.store, d.log),
 	})
 	must(err)
 	mux := http.NewServeMux()
