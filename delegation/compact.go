@@ -36,19 +36,11 @@ func digest(text string) string {
 	return jcs.Base64URL(sum[:])
 }
 
-// What a byte of a token may be.
-const (
-	noByte = iota
-	letter // of base64url
-	dot
-	tilde
-)
-
-var charset = func() (set [256]uint8) {
+// letters are the bytes of base64url.
+var letters = func() (set [256]bool) {
 	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
-		set[c] = letter
+		set[c] = true
 	}
-	set['.'], set['~'] = dot, tilde
 	return set
 }()
 
@@ -56,72 +48,67 @@ var charset = func() (set [256]uint8) {
 // canonical base64url (malformed)". An empty signature is a part like any
 // other: it fails as what its header says it is.
 func split(token string) ([]compact, *Refusal) {
-	parts, refusal := cut([]byte(token))
+	text := []byte(token)
+	parts, refusal := cut(text)
 	if refusal != nil {
 		return nil, refusal
 	}
-	return parts, decode(parts, 0)
+	return parts, decode(text, parts, 0)
 }
 
-// cut is step 0 but for the base64url, which decode looks at. It walks the
-// token once.
+// cut is step 0 but for the base64url, which decode looks at.
 func cut(token []byte) ([]compact, *Refusal) {
-	// Dots and ends of the parts. One part more than there may be is enough to
-	// know that there are too many.
-	var dots [MaxLinks + 1][2]int
-	var ends [MaxLinks + 1]int
-	part, seen, longest, start := 0, 0, 0, 0
-	closePart := func(end int) bool {
-		longest = max(longest, end-start)
-		ends[min(part, MaxLinks)] = end
-		part, start = part+1, end+1
-		complete := seen == 2
-		seen = 0
-		return complete
+	list := make([]compact, 0, min(bytes.Count(token, []byte("~"))+1, MaxLinks))
+	tooLarge := ""
+	if len(token) > MaxChainBody {
+		tooLarge = "more than 57344 bytes"
 	}
-	for i, c := range token {
-		kind := charset[c]
-		if kind == letter {
-			continue
+	for start := 0; start <= len(token); {
+		end := len(token)
+		if n := bytes.IndexByte(token[start:], '~'); n >= 0 {
+			end = start + n
 		}
-		switch kind {
-		case dot:
-			if seen < 2 {
-				dots[min(part, MaxLinks)][seen] = i
-			}
-			seen++
-		case tilde:
-			if !closePart(i) {
-				return nil, refuse(Malformed, "", "not a compact JWT")
-			}
+		part := token[start:end]
+		first, last := bytes.IndexByte(part, '.'), bytes.LastIndexByte(part, '.')
+		switch {
+		case first == last || bytes.IndexByte(part[first+1:last], '.') >= 0:
+			return nil, refuse(Malformed, "", "not a compact JWT")
+		case len(part) > MaxToken:
+			tooLarge = "a token of more than 8192 bytes"
+		case len(list) == MaxLinks:
+			tooLarge = "more than 9 tokens"
 		default:
-			return nil, refuse(Malformed, "", "a byte that no token has")
-		}
-	}
-	if !closePart(len(token)) {
-		return nil, refuse(Malformed, "", "not a compact JWT")
-	}
-	if part > MaxLinks || len(token) > MaxChainBody {
-		return nil, refuse(TooLarge, "", "more than 9 tokens or 57344 bytes")
-	}
-	if longest > MaxToken {
-		return nil, refuse(TooLarge, "", "a token of more than 8192 bytes")
-	}
-	list := make([]compact, part)
-	start = 0
-	for i := range list {
-		first, second, end := dots[i][0], dots[i][1], ends[i]
-		list[i] = compact{
-			signed: token[start:second], end: end,
-			headerText: token[start:first], payloadText: token[first+1 : second], signatureText: token[second+1 : end],
+			list = append(list, compact{
+				signed: part[:last], end: end,
+				headerText: part[:first], payloadText: part[first+1 : last], signatureText: part[last+1:],
+			})
 		}
 		start = end + 1
 	}
-	return list, nil
+	switch {
+	case tooLarge == "":
+		return list, nil
+	case !inCharset(token): // which comes before the sizes
+		return nil, refuse(Malformed, "", errCharset)
+	}
+	return nil, refuse(TooLarge, "", tooLarge)
 }
 
-// decode is the rest of step 0, canonical base64url, for the parts from one on.
-func decode(parts []compact, from int) *Refusal {
+const errCharset = "a byte that no token has"
+
+func inCharset(token []byte) bool {
+	for _, c := range token {
+		if !letters[c] && c != '.' && c != '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// decode is the rest of step 0, for the parts from one on: canonical base64url.
+// Every byte of them goes through it, so only where it fails the charset of the
+// token is looked at by itself.
+func decode(token []byte, parts []compact, from int) *Refusal {
 	size := 0
 	for i := from; i < len(parts); i++ {
 		size += len(parts[i].signed) + len(parts[i].signatureText)
@@ -137,7 +124,11 @@ func decode(parts []compact, from int) *Refusal {
 		p.header, errs[0] = field(p.headerText)
 		p.payload, errs[1] = field(p.payloadText)
 		p.signature, errs[2] = field(p.signatureText)
-		if errs != [3]error{} {
+		switch {
+		case errs == [3]error{}:
+		case !inCharset(token):
+			return refuse(Malformed, "", errCharset)
+		default:
 			return refuse(Malformed, "", "base64url is not canonical").at(i)
 		}
 	}
@@ -198,7 +189,7 @@ func validKID(kid string) bool {
 		return false
 	}
 	for i := range len(kid) {
-		if charset[kid[i]] != letter {
+		if !letters[kid[i]] {
 			return false
 		}
 	}

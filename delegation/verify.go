@@ -33,7 +33,7 @@ func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
 		return nil, refusal
 	}
 	known, memory := v.recall(text, texts)
-	if refusal := decode(texts, len(known)); refusal != nil { // the rest of step 0
+	if refusal := decode(text, texts, len(known)); refusal != nil { // the rest of step 0
 		return nil, refusal
 	}
 	c := &Chain{parts: append(make([]part, 0, len(texts)), known...), memory: memory}

@@ -31,16 +31,19 @@ var class = func() (c [256]uint8) {
 // substring of the text.
 func (p *parser) str() (string, error) {
 	p.i++
-	from := p.i
+	s, from := p.s, p.i
 	ascii := true
-	for i := from; i < len(p.s); i++ {
-		switch class[p.s[i]] {
-		case plain:
+	for i := from; i < len(s); i++ {
+		kind := class[s[i]]
+		if kind == plain {
+			continue
+		}
+		switch kind {
 		case upper:
 			ascii = false
 		case quote:
 			p.i = i
-			text := p.s[from:i]
+			text := s[from:i]
 			if !ascii && !utf8.ValidString(text) {
 				return "", p.fail("invalid UTF-8 in the string that ends")
 			}
