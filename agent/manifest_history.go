@@ -113,21 +113,29 @@ func VerifyHistory(text string) ([]Manifest, error) {
 	return list, nil
 }
 
-// VerifySuccessor checks the manifest that is to replace last, which the caller
-// knows to be the agent's current one.
-func VerifySuccessor(last, next string, now time.Time) (Manifest, error) {
+// VerifySuccessors checks manifests that are to replace last, one after the
+// other; next is m~…~m. The caller knows last to be the agent's current one and
+// its keys before that. Only the last of the new ones must not have expired.
+func VerifySuccessors(last, next string, now time.Time) ([]Manifest, error) {
 	before, err := readManifest(last)
 	if err != nil {
-		return Manifest{}, err
+		return nil, err
 	}
-	m, err := readManifest(next)
-	if err != nil {
-		return Manifest{}, err
+	if strings.Count(next, separator) >= MaxHistory {
+		return nil, invalid("manifest: a history of more than %d", MaxHistory)
 	}
-	if err := m.follows(before); err != nil {
-		return Manifest{}, err
+	var list []Manifest
+	for part := range strings.SplitSeq(next, separator) {
+		m, err := readManifest(part)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.follows(before); err != nil {
+			return nil, err
+		}
+		list, before = append(list, m.Manifest), m
 	}
-	return m.Manifest, m.current(now)
+	return list, before.current(now)
 }
 
 // ManifestHash is what the manifest after names as prev, and what a
@@ -235,7 +243,7 @@ func SignNextManifest(m Manifest, next NextManifest) (string, error) {
 		return "", err
 	}
 	// Whatever is wrong with the keys shows here.
-	if _, err := VerifySuccessor(last, token, m.IssuedAt); err != nil {
+	if _, err := VerifySuccessors(last, token, m.IssuedAt); err != nil {
 		return "", err
 	}
 	return token, nil

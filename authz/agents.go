@@ -14,8 +14,11 @@ import (
 // AgentStatus says whether an agent may act.
 type AgentStatus string
 
-// AgentActive is the status of an agent that may act.
-const AgentActive AgentStatus = "active"
+// The statuses of an agent. Only an active one may act.
+const (
+	AgentActive    AgentStatus = "active"
+	AgentSuspended AgentStatus = "suspended"
+)
 
 // Agent is a registered agent: what its current manifest says, and who answers
 // for it.
@@ -65,12 +68,23 @@ type Enrolment struct {
 	// Hash is of the token; the token itself is stored nowhere.
 	Hash string
 	// Owner is the user who will answer for the agent.
-	Owner            string
+	Owner string
+	// Renews, if not empty, is the agent whose key change it allows; it is good
+	// for nothing else then.
+	Renews           string
 	Created, Expires time.Time
 	// Used is when it was spent; zero until then.
 	Used time.Time
 	// Agent is who registered with it.
 	Agent string
+}
+
+// SignedManifest is a manifest as it was signed.
+type SignedManifest struct {
+	Seq   int64
+	Token string
+	// Added is when this server took it.
+	Added time.Time
 }
 
 // AgentStore holds agents, their manifests and enrolments. Reads answer
@@ -87,6 +101,10 @@ type AgentStore interface {
 	AgentNames(ctx context.Context, owner, prefix string, limit int) ([]string, error)
 	// Manifest reads the current manifest of an agent as it was signed.
 	Manifest(ctx context.Context, id string) (string, error)
+	// Manifests reads manifests of an agent by seq, after the given one.
+	Manifests(ctx context.Context, id string, after int64, limit int) ([]SignedManifest, error)
+	// AgentKeyKnown says whether a key is or was any agent's.
+	AgentKeyKnown(ctx context.Context, jkt string) (bool, error)
 	// Enrolment reads an enrolment by the hash of its token, also a spent or
 	// expired one.
 	Enrolment(ctx context.Context, hash string) (Enrolment, error)
@@ -100,8 +118,23 @@ type AgentStore interface {
 	InsertManifest(agentID string, seq int64, token string, now time.Time) audit.Effect
 	// InsertEnrolment must hit one row.
 	InsertEnrolment(Enrolment) audit.Effect
-	// UseEnrolment must hit one row: a spent or expired enrolment loses.
-	UseEnrolment(hash, agentID string, now time.Time) audit.Effect
+	// UseEnrolment must hit one row: a spent or expired enrolment loses, and one
+	// that is for another agent than renews.
+	UseEnrolment(hash, agentID, renews string, now time.Time) audit.Effect
+	// UpdateAgent must hit one row: a takes the place of before, if that is what
+	// the agent is.
+	UpdateAgent(before, a Agent) audit.Effect
+	// InsertAgentKey must hit one row: a key that any agent has or had loses.
+	InsertAgentKey(agentID, jkt string, seq int64) audit.Effect
+	// SuspendAgent stops an agent that acts.
+	SuspendAgent(id string) audit.Effect
+	// ResumeAgent must hit one row: an agent that is not suspended loses.
+	ResumeAgent(id string) audit.Effect
+	// LiftAgent ends the revocation that a suspension made.
+	LiftAgent(agentID string, now time.Time) audit.Effect
+	// CutAgent ends what an agent was given before, and the delegation keys that
+	// are known; its standing grant goes on.
+	CutAgent(agentID string, now, until time.Time) []audit.Effect
 	// PurgeEnrolments forgets what has expired.
 	PurgeEnrolments(now time.Time) audit.Effect
 	// PutStandingGrant sets the standing grant of g.ClientID.
@@ -124,8 +157,15 @@ type AgentsConfig struct {
 	Refusals Refusals
 	// Registry knows people, resources and scopes.
 	Registry *Registry
+	// Keys countersigns manifests. Nil: none is countersigned.
+	Keys ManifestSigner
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+}
+
+// ManifestSigner has the key that countersigns manifests. A *Keyring is one.
+type ManifestSigner interface {
+	ManifestSigner(ctx context.Context) (kid string, key agent.PrivateKey, err error)
 }
 
 // Agents is the registry of agents. It is an AgentDirectory.
@@ -166,11 +206,6 @@ func (a *Agents) FindAgent(ctx context.Context, owner, idOrName string) (Agent, 
 // after the given one.
 func (a *Agents) Agents(ctx context.Context, owner, after string, limit int) ([]Agent, error) {
 	return a.cfg.Store.Agents(ctx, owner, after, limit)
-}
-
-// Manifest returns the current manifest of an agent as it was signed.
-func (a *Agents) Manifest(ctx context.Context, id string) (string, error) {
-	return a.cfg.Store.Manifest(ctx, id)
 }
 
 // AgentNames returns at most limit names, sorted, of active agents of the

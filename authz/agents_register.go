@@ -26,6 +26,8 @@ const (
 	// defaultEnrolmentTTL and maxEnrolmentTTL bound an invitation.
 	defaultEnrolmentTTL = time.Hour
 	maxEnrolmentTTL     = 30 * 24 * time.Hour
+	// registeredHistory is how many manifests an agent may bring along.
+	registeredHistory = 16
 	// enrolEndpoint names the endpoint in records of refusals.
 	enrolEndpoint = "agents"
 )
@@ -33,7 +35,8 @@ const (
 // Registration is what an agent presents to be registered: "manifest + a
 // `private_key_jwt` assertion + an enrolment token or its owner".
 type Registration struct {
-	// Manifest is the signed manifest, seq 1.
+	// Manifest is the signed manifest, seq 1, or the full history of an agent
+	// that has had others.
 	Manifest string
 	// Assertion proves the possession of the manifest's key: a client assertion
 	// with aud our issuer, of at most a minute.
@@ -59,9 +62,17 @@ func (a *Agents) Register(ctx context.Context, r Registration) (Agent, error) {
 	if err != nil {
 		return Agent{}, a.refuse(ctx, r, Agent{}, err)
 	}
-	m, err := agent.VerifyManifest(strings.TrimSpace(r.Manifest), now)
+	r.Manifest = strings.TrimSpace(r.Manifest)
+	m, err := agent.VerifyManifest(r.Manifest, now)
 	if err != nil {
 		return Agent{}, a.refuse(ctx, r, Agent{Owner: owner.ID}, refusedAs("manifest", err))
+	}
+	list, err := agent.VerifyHistory(r.Manifest)
+	if err != nil {
+		return Agent{}, a.refuse(ctx, r, Agent{Owner: owner.ID}, refusedAs("manifest", err))
+	}
+	if len(list) > registeredHistory {
+		return Agent{}, a.refuse(ctx, r, Agent{Owner: owner.ID}, invalid("manifest: an agent brings a history of at most %d", registeredHistory))
 	}
 	made := Agent{
 		ID: m.ID, Owner: owner.ID, Name: m.Name, Status: AgentActive, Version: m.Version, Purpose: m.Purpose,
@@ -78,14 +89,14 @@ func (a *Agents) Register(ctx context.Context, r Registration) (Agent, error) {
 		Effects: []audit.Effect{
 			a.cfg.Store.Once(assertionKey(m.ID, proof.JTI), proof.Expires),
 			a.cfg.Store.InsertAgent(made),
-			a.cfg.Store.InsertManifest(made.ID, m.Seq, strings.TrimSpace(r.Manifest), now),
 		},
 		Entries: []audit.Entry{a.registered(r, made, m)},
 		Else:    &audit.Change{Entries: []audit.Entry{a.refusal(r, made, "conflict")}},
 	}
 	if spend != "" {
-		change.Effects = append(change.Effects, a.cfg.Store.UseEnrolment(spend, made.ID, now))
+		change.Effects = append(change.Effects, a.cfg.Store.UseEnrolment(spend, made.ID, "", now))
 	}
+	change.Effects = append(change.Effects, a.insertHistory(agent.PublicKey{}, list, r.Manifest, now)...)
 	err = a.cfg.Commit.Commit(ctx, change)
 	if errors.Is(err, audit.ErrConflict) {
 		return Agent{}, a.lost(ctx, made, spend, now)
@@ -109,9 +120,15 @@ func (a *Agents) authority(ctx context.Context, r Registration, now time.Time) (
 	case r.EnrolmentToken == "":
 		return Holder{}, "", ErrEnrolment
 	}
-	spend = HashSecret(strings.TrimSpace(r.EnrolmentToken))
+	return a.enrolled(ctx, r.EnrolmentToken, "", now)
+}
+
+// enrolled reads who made an enrolment token: for a new agent, or for a key
+// change of the one it renews.
+func (a *Agents) enrolled(ctx context.Context, token, renews string, now time.Time) (owner Holder, spend string, err error) {
+	spend = HashSecret(strings.TrimSpace(token))
 	e, err := a.cfg.Store.Enrolment(ctx, spend)
-	if errors.Is(err, ErrNotFound) || err == nil && (!e.Used.IsZero() || !now.Before(e.Expires)) {
+	if errors.Is(err, ErrNotFound) || err == nil && (!e.Used.IsZero() || !now.Before(e.Expires) || e.Renews != renews) {
 		return Holder{}, "", ErrEnrolment
 	}
 	if err != nil {
@@ -202,37 +219,40 @@ func (a *Agents) lost(ctx context.Context, made Agent, spend string, now time.Ti
 	} else if !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("reading an agent: %w", err)
 	}
-	if _, err := a.cfg.Store.AgentNamed(ctx, made.Owner, made.Name); err == nil {
+	return a.taken(ctx, made)
+}
+
+// taken says whether the name or the key of an agent is another's. Neither: the
+// assertion was presented before.
+func (a *Agents) taken(ctx context.Context, made Agent) error {
+	other, err := a.cfg.Store.AgentNamed(ctx, made.Owner, made.Name)
+	if err == nil && other.ID != made.ID {
 		return fmt.Errorf("an agent of this owner named %s: %w", made.Name, ErrExists)
-	} else if !errors.Is(err, ErrNotFound) {
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("reading an agent: %w", err)
+	}
+	switch known, err := a.cfg.Store.AgentKeyKnown(ctx, made.Key.Thumbprint()); {
+	case err != nil:
+		return err
+	case known:
+		return fmt.Errorf("an agent with this key, now or before: %w", ErrExists)
 	}
 	return ErrReplayed
 }
 
-// Enrol makes a single-use token with which one agent of the owner may be
-// registered within ttl (0: one hour).
-func (a *Agents) Enrol(ctx context.Context, by Actor, owner string, ttl time.Duration) (Secret, Enrolment, error) {
-	if ttl == 0 {
-		ttl = defaultEnrolmentTTL
+// insertHistory are the effects that take over manifests of an agent whose key
+// was last, and the keys they bring: none of them may be, or have been, another's
+// or its own.
+func (a *Agents) insertHistory(last agent.PublicKey, list []agent.Manifest, manifests string, now time.Time) []audit.Effect {
+	var effects []audit.Effect
+	for i, token := range strings.Split(manifests, "~") {
+		m := list[i]
+		effects = append(effects, a.cfg.Store.InsertManifest(m.ID, m.Seq, token, now))
+		if m.Key != last {
+			last = m.Key
+			effects = append(effects, a.cfg.Store.InsertAgentKey(m.ID, m.Key.Thumbprint(), m.Seq))
+		}
 	}
-	if ttl < time.Second || ttl > maxEnrolmentTTL {
-		return Secret{}, Enrolment{}, invalid("an enrolment lives 1 second to 30 days")
-	}
-	holder, err := a.activeOwner(ctx, owner)
-	if err != nil {
-		return Secret{}, Enrolment{}, err
-	}
-	now, token := a.cfg.Now(), newSecret()
-	e := Enrolment{Hash: HashSecret(token.text), Owner: holder.ID, Created: now, Expires: now.Add(ttl)}
-	err = a.cfg.Commit.Commit(ctx, audit.Change{
-		Effects: []audit.Effect{a.cfg.Store.InsertEnrolment(e)},
-		Entries: []audit.Entry{by.entry(audit.AgentEnrol, holder.ID, map[string]any{
-			"owner": holder.ID, "expires": e.Expires.Unix(),
-		})},
-	})
-	if err != nil {
-		return Secret{}, Enrolment{}, fmt.Errorf("making an enrolment: %w", err)
-	}
-	return token, e, nil
+	return effects
 }

@@ -216,6 +216,7 @@ func TestAssertionOnce(t *testing.T) {
 	// Even when nothing else stands in the way any more.
 	at.exec(`DELETE FROM agents`)
 	at.exec(`DELETE FROM manifests`)
+	at.exec(`DELETE FROM agent_keys`)
 	_, err = at.agents.Register(context.Background(), authz.Registration{Manifest: who.manifest, Assertion: proof, Owner: "usr_alice", By: cli})
 	if !errors.Is(err, authz.ErrReplayed) {
 		t.Errorf("an assertion works twice: %v", err)

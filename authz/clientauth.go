@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,8 +43,9 @@ type Authenticated struct {
 	Client Client
 	// Once spends the assertion that was presented; it is empty for every other
 	// method. It belongs into the Change of the answer, so that a request which
-	// fails before burns nothing; if it is lost, the assertion was used before
-	// and the answer is the error of [Replayed].
+	// fails before burns nothing; if it is lost, the assertion was used before, or
+	// its key was replaced at that moment, and the answer is the error of
+	// [Replayed].
 	Once []audit.Effect
 }
 
@@ -68,7 +70,7 @@ func (g *Registry) Authenticate(ctx context.Context, r *http.Request) (Authentic
 	// The same work whether or not the client exists.
 	matches := secretMatches(c.SecretHash, cred.secret)
 	switch {
-	case err != nil, c.Disabled, c.Method != cred.method:
+	case err != nil, c.Disabled, c.Method != cred.method, !c.Until.IsZero() && !g.now().Before(c.Until):
 	case c.Method == MethodNone:
 		return Authenticated{Client: c}, nil
 	case c.Method == MethodBasic, c.Method == MethodPost:
@@ -76,9 +78,7 @@ func (g *Registry) Authenticate(ctx context.Context, r *http.Request) (Authentic
 			return Authenticated{Client: c}, nil
 		}
 	case c.Method == MethodKeyJWT:
-		if spend, ok := g.checkAssertion(c, cred.secret); ok {
-			return Authenticated{Client: c, Once: []audit.Effect{spend}}, nil
-		}
+		return g.authenticateKey(ctx, c, cred.secret)
 	}
 	return Authenticated{}, unauthenticated()
 }
@@ -92,6 +92,31 @@ const (
 	clientAssertionLife = 5 * time.Minute
 )
 
+// authenticateKey is Authenticate for a client that has keys. Those of an agent
+// can change: an assertion that does not fit the key that was read a second ago
+// may fit the one that is there now. The other way round the effect decides: it
+// must find the key in its place, so that from a key change on there is no
+// moment in which the one before still works.
+func (g *Registry) authenticateKey(ctx context.Context, c Client, assertion string) (Authenticated, error) {
+	if spend, ok := g.checkAssertion(c, assertion); ok {
+		return Authenticated{Client: c, Once: []audit.Effect{spend}}, nil
+	}
+	if c.Kind != KindAgent {
+		return Authenticated{}, unauthenticated()
+	}
+	now, err := g.Client(ctx, c.ID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Authenticated{}, err
+	}
+	if err == nil && !now.Disabled && !slices.Equal(now.Keys, c.Keys) {
+		g.clients.forget(c.ID)
+		if spend, ok := g.checkAssertion(now, assertion); ok {
+			return Authenticated{Client: now, Once: []audit.Effect{spend}}, nil
+		}
+	}
+	return Authenticated{}, unauthenticated()
+}
+
 // checkAssertion verifies an assertion under one of the client's keys: for an
 // agent its identity key. The effect says that it is used.
 func (g *Registry) checkAssertion(c Client, assertion string) (audit.Effect, bool) {
@@ -99,8 +124,12 @@ func (g *Registry) checkAssertion(c Client, assertion string) (audit.Effect, boo
 		a, err := agent.VerifyAssertion(assertion, key, agent.AssertionCheck{
 			ClientID: c.ID, Audience: g.cfg.Issuer, MaxLifetime: clientAssertionLife, Now: g.now(),
 		})
-		if err == nil {
-			return g.cfg.Store.Once(assertionKey(c.ID, a.JTI), a.Expires), true
+		switch once := assertionKey(c.ID, a.JTI); {
+		case err != nil:
+		case c.Kind == KindAgent:
+			return g.cfg.Store.OnceByAgent(once, a.Expires, c.ID, key.Thumbprint()), true
+		default:
+			return g.cfg.Store.Once(once, a.Expires), true
 		}
 	}
 	return nil, false

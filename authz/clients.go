@@ -60,6 +60,9 @@ type Client struct {
 	// BoundTokens says that it gets only tokens bound to a key by DPoP (RFC 9449
 	// section 5.2: "dpop_bound_access_tokens").
 	BoundTokens bool
+	// Until, of an agent, is when its manifest expires: "an expired manifest gets
+	// no new tokens" (delegation.md §10).
+	Until time.Time
 	// MaxDepth, of an agent, is how many levels its tokens may be handed on.
 	MaxDepth        int
 	ApplicationType string // "web" or "native", as registered; says nothing to us
@@ -275,7 +278,7 @@ func clientOf(a Agent, now time.Time) Client {
 	return Client{
 		ID: a.ID, Name: a.Name, Kind: KindAgent, Method: MethodKeyJWT,
 		GrantTypes: []string{GrantClientCredentials}, Scopes: a.Scopes,
-		Keys: []agent.PublicKey{a.Key}, MaxDepth: a.Depth(), Disabled: !a.Active(now), Created: a.Created,
+		Keys: []agent.PublicKey{a.Key}, MaxDepth: a.Depth(), Disabled: !a.Active(now), Until: a.ManifestExpires, Created: a.Created,
 	}
 }
 

@@ -52,3 +52,10 @@ func (c *recent[T]) read(id string, now time.Time, read func() (T, error)) (T, e
 	c.kept[id] = reading[T]{value, now}
 	return value, nil
 }
+
+// forget makes the next reading a new one.
+func (c *recent[T]) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.kept, id)
+}

@@ -19,11 +19,11 @@ func (s *Server) name(ctx context.Context, h *handover) error {
 	if ask.Receiver != "" || ask.Key.IsZero() || ask.KeyByProof {
 		return nil
 	}
-	a, err := s.agentOf(ctx, ask.Key.Thumbprint())
+	a, err := s.cfg.Registry.cfg.Store.AgentOfKey(ctx, ask.Key.Thumbprint())
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	if err == nil && a.Key == ask.Key {
+	if err == nil {
 		ask.Receiver = a.ID
 	}
 	return nil
@@ -46,12 +46,23 @@ func (s *Server) readCard(ctx context.Context, h *handover) error {
 	if err != nil {
 		return err
 	}
-	card, err := agent.VerifyCard(h.card, a.Key, agent.CardCheck{Agent: a.ID, Audience: s.cfg.Issuer, Now: s.cfg.Now()})
+	check := agent.CardCheck{Agent: a.ID, Audience: s.cfg.Issuer, Now: s.cfg.Now()}
+	card, err := agent.VerifyCard(h.card, a.Key, check)
+	if err != nil {
+		// Its key may have changed since it was read. That the one before does not
+		// count any more is decided by cardOnce.
+		s.agents.forget(id)
+		if a, err = s.agentOf(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		card, err = agent.VerifyCard(h.card, a.Key, check)
+	}
 	if err != nil || !ask.Key.IsZero() && ask.Key != card.Key {
 		return errCard
 	}
 	ask.Receiver, ask.ReceiverProved, ask.Key = a.ID, true, card.Key
-	h.cardOnce = s.cfg.Registry.cfg.Store.Once(HashSecret("card "+a.ID+" "+card.JTI), card.Expires)
+	h.cardOnce = s.cfg.Registry.cfg.Store.OnceByAgent(
+		HashSecret("card "+a.ID+" "+card.JTI), card.Expires, a.ID, a.Key.Thumbprint())
 	return nil
 }
 
@@ -138,6 +149,9 @@ func (s *Server) callerUses(ctx context.Context, h *handover) error {
 	}
 	if err != nil {
 		return err
+	}
+	if !s.cfg.Now().Before(a.ManifestExpires) {
+		return errDenied("the manifest of the calling agent has expired") // "gets no new tokens"
 	}
 	h.ask.KeyByProof = false
 	h.limitDepth(a.Depth())

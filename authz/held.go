@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -18,9 +19,18 @@ const heldMax = 4096
 // enforces them at once (design D3); the next sweep tries to commit them.
 type held struct {
 	mu      sync.Mutex // guards what follows
-	dead    map[string]time.Time
-	waiting []audit.Change
+	dead    map[string]Revocation
+	waiting []heldChange
 }
+
+// heldChange is what waits to be committed, and what is enforced until then.
+type heldChange struct {
+	revs   []Revocation
+	change audit.Change
+}
+
+// ended says that nothing a revocation names can be alive any more.
+func (r Revocation) ended(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.Until) }
 
 func heldKey(kind RevocationKind, value string) string { return string(kind) + " " + value }
 
@@ -28,7 +38,7 @@ func (h *held) add(revs []Revocation, change audit.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.dead == nil {
-		h.dead = map[string]time.Time{}
+		h.dead = map[string]Revocation{}
 	}
 	if len(h.dead)+len(revs) > heldMax {
 		return // the caller was told 503 and may come again
@@ -36,11 +46,14 @@ func (h *held) add(revs []Revocation, change audit.Change) {
 	fresh := false
 	for _, r := range revs {
 		key := heldKey(r.Kind, r.Value)
-		_, known := h.dead[key]
-		h.dead[key], fresh = r.Until, fresh || !known
+		before, known := h.dead[key]
+		if known && before.Before.After(r.Before) {
+			r.Before = before.Before
+		}
+		h.dead[key], fresh = r, fresh || !known || r.Before.After(before.Before)
 	}
 	if fresh { // or callers that come again would fill the memory
-		h.waiting = append(h.waiting, change)
+		h.waiting = append(h.waiting, heldChange{revs, change})
 	}
 }
 
@@ -55,23 +68,57 @@ func (h *held) covers(q StandingQuery) bool {
 		RevokeLink:   {q.Links, q.Ancestors},
 		RevokeKey:    {q.Keys, q.Ancestors},
 		RevokeClient: {{q.Principal}, q.Parties, q.Labels},
+		RevokeAgent:  {{q.Principal}, q.Parties, q.Labels},
 	} {
 		for _, list := range lists {
 			for _, value := range list {
-				if until, ok := h.dead[heldKey(kind, value)]; ok && (until.IsZero() || q.Now.Before(until)) {
+				if r, ok := h.dead[heldKey(kind, value)]; ok && !r.ended(q.Now) {
 					return true
 				}
 			}
 		}
 	}
+	if q.Issued.IsZero() {
+		return false
+	}
+	for _, gid := range append(slices.Clone(q.Grants), EveryGrant) {
+		if r, ok := h.dead[heldKey(RevokeBefore, gid)]; ok && !r.ended(q.Now) && q.Issued.Before(r.Before) {
+			return true
+		}
+	}
 	return false
+}
+
+// addTo adds what is enforced here alone to what the database says of the feed.
+func (h *held) addTo(f *FeedState, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.dead {
+		if r.ended(now) {
+			continue
+		}
+		switch r.Kind {
+		case RevokeGrant:
+			f.Grants = append(f.Grants, r.Value)
+		case RevokeLink:
+			f.Links = append(f.Links, r.Value)
+		case RevokeKey:
+			f.Keys = append(f.Keys, r.Value)
+		case RevokeClient, RevokeAgent:
+			f.Clients = append(f.Clients, r.Value)
+		case RevokeBefore:
+			if r.Before.After(f.Before[r.Value]) {
+				f.Before[r.Value] = r.Before
+			}
+		}
+	}
 }
 
 func (h *held) expire(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for key, until := range h.dead {
-		if !until.IsZero() && now.After(until) {
+	for key, r := range h.dead {
+		if r.ended(now) {
 			delete(h.dead, key)
 		}
 	}
@@ -84,18 +131,26 @@ func (g *Registry) narrow(ctx context.Context, revs []Revocation, more []audit.E
 	return g.narrowAs(ctx, revs, more, entries, func(c audit.Change) audit.Change { return c })
 }
 
-// narrowOnce is narrow for a client whose assertion is spent by it. If it was
-// used before, nothing is revoked and the error is that of Replayed, recorded.
-func (g *Registry) narrowOnce(ctx context.Context, once []audit.Effect, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
+// narrowOnce is narrow for a caller whose assertion or proof is spent by it. If
+// that was used before, nothing is revoked and the error is lost, recorded.
+func (g *Registry) narrowOnce(ctx context.Context, once []audit.Effect, lost *Error, revs []Revocation, more []audit.Effect, entries ...audit.Entry) (recorded bool, err error) {
 	if len(once) == 0 {
 		return g.narrow(ctx, revs, more, entries...)
 	}
 	recorded, err = g.narrowAs(ctx, revs, more, entries, func(c audit.Change) audit.Change {
-		c.Effects, c.Else = slices.Concat(once, c.Effects), &audit.Change{Entries: replayed(c.Entries)}
+		used := &audit.Change{Entries: replayed(c.Entries)}
+		c.Effects = slices.Concat(once, c.Effects)
+		if c.Else == nil {
+			c.Else = used
+			return c
+		}
+		full := *c.Else // either was lost: only one of them loses again
+		full.Effects, full.Else = once, used
+		c.Else = &full
 		return c
 	})
 	if errors.Is(err, errElse) {
-		return true, Replayed()
+		return true, lost
 	}
 	return recorded, err
 }
@@ -120,24 +175,44 @@ func (g *Registry) narrowAnyway(ctx context.Context, once []audit.Effect, revs [
 // errElse says that an Else was committed in place of its Change.
 var errElse = errors.New("authz: its Else was committed")
 
+// ErrFeedFull is the answer to one link more of a grant than the feed holds. To
+// revoke what lies above some of them always fits.
+var ErrFeedFull = &Error{
+	Status: http.StatusTooManyRequests, Code: feedFull, RetryAfter: 60,
+	Description: "64 links of this grant are revoked already: revoke an ancestor or its key",
+}
+
 // narrowAs commits what asking makes of the Change that narrows; the error is
-// errElse if an Else of it stands instead. Lost without that, nothing is
-// written, as in any other failure.
+// errElse if an Else of it stands instead, and ErrFeedFull if that is the Else
+// of a full feed. Lost without that, nothing is written, as in any other
+// failure.
 func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit.Effect, entries []audit.Entry, asking func(audit.Change) audit.Change) (recorded bool, err error) {
 	held := audit.Change{Entries: entries, Narrows: true}
+	bounded := false
 	for _, r := range revs {
+		if r.Kind == RevokeLink && r.Grant != "" {
+			held.Effects, bounded = append(held.Effects, g.cfg.Store.Absorb(r)), true
+		}
 		held.Effects = append(held.Effects, g.cfg.Store.Revoke(r))
 	}
 	held.Effects = append(held.Effects, more...)
+	if bounded {
+		held.Else = &audit.Change{Entries: refused(entries, feedFull)}
+	}
 	err = g.cfg.Commit.Commit(ctx, asking(held))
 	if errors.Is(err, audit.ErrInvalid) {
 		held.Entries = slim(entries)
+		if bounded {
+			held.Else = &audit.Change{Entries: refused(held.Entries, feedFull)}
+		}
 		err = g.cfg.Commit.Commit(ctx, asking(held))
 	}
 	var lost *audit.LostError
 	switch {
 	case err == nil:
 		return true, nil
+	case errors.As(err, &lost) && lost.Else == 1 && bounded:
+		return true, ErrFeedFull
 	case errors.As(err, &lost) && lost.Else > 0:
 		return true, errElse
 	case errors.Is(err, audit.ErrUnrecorded):
@@ -149,21 +224,49 @@ func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit
 	return false, fmt.Errorf("revoking: %w", err)
 }
 
-// commitHeld tries again what could not be committed. What is committed stays
-// enforced from memory until it expires, which harms nobody.
+// feedFull is the reason in the record of an ErrFeedFull.
+const feedFull = "feed_full"
+
+// refused turns the records of what was to happen into those of a refusal.
+func refused(entries []audit.Entry, reason string) []audit.Entry {
+	out := slices.Clone(entries)
+	for i := range out {
+		out[i].Result, out[i].Reason = audit.Denied, reason
+	}
+	return out
+}
+
+// lift forgets what was committed: the database says from then on whether it
+// stands.
+func (h *held) lift(revs ...Revocation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range revs {
+		delete(h.dead, heldKey(r.Kind, r.Value))
+	}
+}
+
+// commitHeld tries again what could not be committed. What is committed and
+// expires stays enforced from memory until then, which harms nobody; what stands
+// until somebody lifts it, here or in another process, must not.
 func (g *Registry) commitHeld(ctx context.Context) error {
 	g.held.mu.Lock()
 	waiting := g.held.waiting
 	g.held.waiting = nil
 	g.held.mu.Unlock()
 	for i, change := range waiting {
-		err := g.cfg.Commit.Commit(ctx, change)
+		err := g.cfg.Commit.Commit(ctx, change.change)
+		var lost *audit.LostError
+		if errors.As(err, &lost) && lost.Else > 0 {
+			continue // the feed is full, which is recorded; here it stays enforced
+		}
 		if err != nil && !errors.Is(err, audit.ErrUnrecorded) {
 			g.held.mu.Lock()
 			g.held.waiting = append(waiting[i:], g.held.waiting...)
 			g.held.mu.Unlock()
 			return fmt.Errorf("revoking: %w", err)
 		}
+		g.held.lift(slices.DeleteFunc(slices.Clone(change.revs), func(r Revocation) bool { return !r.Until.IsZero() })...)
 	}
 	return nil
 }

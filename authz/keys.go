@@ -39,12 +39,17 @@ const (
 // never taken for one of another (delegation §1).
 const (
 	purposeToken  = "at"     // signs access tokens
+	purposeAgents = "mf"     // countersigns manifests
+	purposeFeed   = "rv"     // signs the revocation feed
 	purposeCookie = "cookie" // signs and encrypts browser sessions
 	purposeCursor = "cursor" // signs cursors and other state handles
 	purposeHandle = "handle" // authenticates codes and refresh tokens
 	purposeNonce  = "nonce"  // authenticates DPoP nonces
 	algSecret     = "secret"
 )
+
+// published are the purposes of keys that the JWKS document shows.
+var published = map[string]bool{purposeToken: true, purposeAgents: true, purposeFeed: true}
 
 const (
 	keysStale   = 5 * time.Second // another process's new key is seen after this
@@ -55,7 +60,7 @@ const (
 type SealedKey struct {
 	KID     string
 	Slot    string // "<purpose>/<alg>/<generation>", unique: who inserts it first wins
-	Purpose string // "at", "cookie", "cursor", "handle", "nonce"
+	Purpose string // "at", "rv", "mf", "cookie", "cursor", "handle", "nonce"
 	Alg     string // "ES256", "Ed25519", "RS256"; "secret" for symmetric material
 	Sealed  string // base64url nonce ‖ AES-256-GCM(key), bound to kid, slot, purpose and alg
 	Created time.Time
@@ -127,9 +132,9 @@ func OpenKeyring(ctx context.Context, cfg KeyringConfig) (*Keyring, error) {
 		return nil, err
 	}
 	if err := k.ensure(ctx,
-		[2]string{purposeToken, AlgES256}, [2]string{purposeToken, AlgEd25519},
+		[2]string{purposeToken, AlgES256}, [2]string{purposeToken, AlgEd25519}, [2]string{purposeFeed, AlgEd25519},
 		[2]string{purposeCookie, algSecret}, [2]string{purposeCursor, algSecret}, [2]string{purposeHandle, algSecret},
-		[2]string{purposeNonce, algSecret},
+		[2]string{purposeNonce, algSecret}, [2]string{purposeAgents, AlgEd25519},
 	); err != nil {
 		return nil, err
 	}
@@ -334,12 +339,12 @@ func (k *Keyring) anchor(kid string) (delegation.Anchor, bool) {
 	return key.anchor, true
 }
 
-// Public lists the keys that the JWKS document shows: those that sign access
-// tokens, public halves only.
+// Public lists the keys that the JWKS document shows: those that sign what
+// others verify, public halves only.
 func (k *Keyring) Public() []KeyInfo {
 	var public []KeyInfo
 	for _, info := range k.List() {
-		if info.Purpose == purposeToken {
+		if published[info.Purpose] {
 			public = append(public, info)
 		}
 	}

@@ -72,6 +72,8 @@ type RegistryConfig struct {
 	// BaselineScopes of ISSUER/mcp: what is given when nothing is asked and
 	// what metadata advertises. Nil: kavach:verify kavach:delegate kavach:audit.
 	BaselineScopes []string
+	// Nonces makes and checks the nonces of DPoP proofs. Nil: none is asked for.
+	Nonces Nonces
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Log takes what operators should see. Nil: discarded.
@@ -88,6 +90,7 @@ type Registry struct {
 	limiter   limiter
 	clients   recent[Client]
 	held      held
+	feed      feed
 
 	mu          sync.Mutex // guards what follows
 	catalog     *Catalog
@@ -199,7 +202,7 @@ func (g *Registry) Sweep(ctx context.Context) error {
 	// behind.
 	ended := now.Add(-replicaSkew)
 	err := g.cfg.Commit.Commit(ctx, audit.Change{Effects: []audit.Effect{
-		g.cfg.Store.PurgeRevocations(ended), g.cfg.Store.PurgeReplays(ended),
+		g.cfg.Store.PurgeRevocations(ended), g.cfg.Store.PurgeReplays(ended), g.cfg.Store.PurgeCounters(ended.Add(-delegation.CounterGrace)), g.cfg.Store.PurgeAgentKeys(ended),
 	}})
 	if err != nil {
 		return fmt.Errorf("purging: %w", err)

@@ -41,8 +41,22 @@ type RegistryStore interface {
 	// DeleteResource must hit the resource's row; a missing one loses.
 	DeleteResource(id string) []audit.Effect
 
-	// Revoke records a revocation. The same one again is no error.
+	// Revoke records a revocation. The same one again is no error. That of a
+	// link with a Grant is lost if the grant's part of the feed is full and no
+	// revoked link lies above it.
 	Revoke(Revocation) audit.Effect
+	// Absorb takes the links below a revoked one out of the feed.
+	Absorb(Revocation) audit.Effect
+	// Lift ends a revocation that has no end, and is lost if there is none.
+	Lift(kind RevocationKind, value string, now time.Time) audit.Effect
+	// Revocations lists those in force, newest first, before the given seq; 0
+	// begins with the newest.
+	Revocations(ctx context.Context, before int64, limit int, now time.Time) ([]Revocation, error)
+	// KeyOwner reads who answers for the agents that proved a key, or an error
+	// that is [ErrNotFound] if that is not one person.
+	KeyOwner(ctx context.Context, jkt string) (string, error)
+	// Feed reads what the revocation feed says.
+	Feed(ctx context.Context, now time.Time) (FeedState, error)
 	// Standing answers, in one query, whether anything the query names is
 	// revoked, suspended or gone, and what role the person behind it has.
 	Standing(ctx context.Context, q StandingQuery) (Standing, error)
@@ -54,11 +68,26 @@ type RegistryStore interface {
 	// PurgeRevocations forgets revocations of what has expired anyway.
 	PurgeRevocations(now time.Time) audit.Effect
 
+	// AgentOfKey reads the agent whose identity key has that thumbprint now, or an
+	// error that is [ErrNotFound].
+	AgentOfKey(ctx context.Context, jkt string) (Agent, error)
+	// HoldAgentKey remembers a delegation key that an agent proved; ClaimAgentKey
+	// one that it only named, unless it is another agent's.
+	HoldAgentKey(agentID, jkt string, until time.Time) audit.Effect
+	ClaimAgentKey(agentID, jkt string, until time.Time) audit.Effect
+	// PurgeAgentKeys forgets delegation keys that nothing alive is bound to.
+	PurgeAgentKeys(now time.Time) audit.Effect
+
 	// Once must hit one row: key is presented for the first time. It is kept
 	// until what carries it has expired.
 	Once(key string, until time.Time) audit.Effect
+	// OnceByAgent is Once, and must also find jkt to be the agent's identity key
+	// at that moment.
+	OnceByAgent(key string, until time.Time, agentID, jkt string) audit.Effect
 	// PurgeReplays forgets what has expired.
 	PurgeReplays(now time.Time) audit.Effect
+	// PurgeCounters forgets the budgets of links that ended before the time.
+	PurgeCounters(ended time.Time) audit.Effect
 }
 
 // RevocationKind is what a revocation names.
@@ -70,16 +99,42 @@ const (
 	RevokeLink   RevocationKind = "lid"
 	RevokeKey    RevocationKind = "key"
 	RevokeClient RevocationKind = "client"
+	// RevokeAgent is a suspension. Here the status of the agent decides; the row
+	// is for those who read the feed.
+	RevokeAgent RevocationKind = "agent"
+	// RevokeBefore ends what a grant had issued before a time; the grant lives
+	// on. Its value is a gid, or EveryGrant.
+	RevokeBefore RevocationKind = "before"
 )
+
+// EveryGrant is the value of a RevokeBefore that spares nobody.
+const EveryGrant = "*"
 
 // Revocation is one row of revocations: it ends what it names and everything
 // below it, because every check of a token looks up all its ancestors.
 type Revocation struct {
+	Seq   int64 // its place among all; set when it is read
 	Kind  RevocationKind
 	Value string    // gid, lid, jkt or client_id
 	Path  []string  // ids above a revoked link: revoking one of them covers it
+	Grant string    // the gid of a revoked link
 	Until time.Time // after this nothing it names can be alive; zero: until lifted
 	At    time.Time
+	// Before is the time of a RevokeBefore, in whole seconds as iat is.
+	Before time.Time
+}
+
+// FeedState is what the database says of the feed.
+type FeedState struct {
+	// Seq is the highest of all revocations, also of those that ended.
+	Seq int64
+	// Links, Grants and Keys are revoked.
+	Links, Grants, Keys []string
+	// Clients are ids of who may not act: revoked, suspended, disabled, or an
+	// agent whose owner is.
+	Clients []string
+	// Before is by gid, or EveryGrant.
+	Before map[string]time.Time
 }
 
 // StandingQuery names what one token stands on.
@@ -96,6 +151,10 @@ type StandingQuery struct {
 	// Grants, Links, Keys and Ancestors (lids and jkts of anc) are looked up
 	// among the revocations; Principal, Parties and Labels as clients too.
 	Grants, Links, Keys, Ancestors []string
+	// Issued is when the server issued the token, for revocations of all that
+	// the grant had issued before a time. Zero: it is not a token that is asked
+	// about.
+	Issued time.Time
 	// Named are ids of agents that a request names, who need not be in the
 	// token. The answer says which of them may act; nothing else depends on them.
 	Named []string

@@ -34,7 +34,7 @@ type loss struct {
 // A request that loses its grant has still spent proof and assertion.
 func (s *Server) commitToken(ctx context.Context, f *flow) error {
 	change := audit.Change{
-		Effects: slices.Concat(f.assertion, f.proofOnce, f.effects), Entries: []audit.Entry{s.issueEntry(f)},
+		Effects: slices.Concat(f.assertion, f.proofOnce, f.effects, f.notes), Entries: []audit.Entry{s.issueEntry(f)},
 	}
 	losses := f.losses()
 	at := &change

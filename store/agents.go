@@ -119,13 +119,37 @@ func (s *Store) Manifest(ctx context.Context, id string) (string, error) {
 	return token, nil
 }
 
+// Manifests reads manifests of an agent by seq, after the given one.
+func (s *Store) Manifests(ctx context.Context, id string, after int64, limit int) ([]authz.SignedManifest, error) {
+	rows, err := s.read.Query(ctx, `SELECT seq, token, added FROM manifests
+		WHERE agent = $1 AND seq > $2 ORDER BY seq LIMIT $3`, id, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing manifests: %w", err)
+	}
+	defer rows.Close()
+	var list []authz.SignedManifest
+	for rows.Next() {
+		var m authz.SignedManifest
+		var added int64
+		if err := rows.Scan(&m.Seq, &m.Token, &added); err != nil {
+			return nil, fmt.Errorf("listing manifests: %w", err)
+		}
+		m.Added = time.UnixMilli(added)
+		list = append(list, m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("listing manifests: %w", err)
+	}
+	return list, nil
+}
+
 // Enrolment reads an enrolment, also a spent or expired one, or
 // authz.ErrNotFound.
 func (s *Store) Enrolment(ctx context.Context, hash string) (authz.Enrolment, error) {
 	var e authz.Enrolment
 	var created, expires, used int64
-	err := s.read.QueryRow(ctx, `SELECT hash, owner, created, expires, used, agent FROM enrolments WHERE hash = $1`, hash).
-		Scan(&e.Hash, &e.Owner, &created, &expires, &used, &e.Agent)
+	err := s.read.QueryRow(ctx, `SELECT hash, owner, renews, created, expires, used, agent FROM enrolments WHERE hash = $1`, hash).
+		Scan(&e.Hash, &e.Owner, &e.Renews, &created, &expires, &used, &e.Agent)
 	if errors.Is(err, sql.ErrNoRows) {
 		return authz.Enrolment{}, authz.ErrNotFound
 	}
@@ -153,15 +177,40 @@ func (s *Store) InsertManifest(agentID string, seq int64, token string, now time
 
 // InsertEnrolment must hit one row.
 func (s *Store) InsertEnrolment(e authz.Enrolment) audit.Effect {
-	return effect(1, `INSERT INTO enrolments (hash, owner, created, expires, used, agent)
-		VALUES ($1, $2, $3, $4, 0, '') ON CONFLICT DO NOTHING`,
-		e.Hash, e.Owner, e.Created.UnixMilli(), e.Expires.UnixMilli())
+	return effect(1, `INSERT INTO enrolments (hash, owner, renews, created, expires, used, agent)
+		VALUES ($1, $2, $3, $4, $5, 0, '') ON CONFLICT DO NOTHING`,
+		e.Hash, e.Owner, e.Renews, e.Created.UnixMilli(), e.Expires.UnixMilli())
 }
 
-// UseEnrolment must hit one row: a spent or expired enrolment loses.
-func (s *Store) UseEnrolment(hash, agentID string, now time.Time) audit.Effect {
-	return effect(1, `UPDATE enrolments SET used = $3, agent = $2
-		WHERE hash = $1 AND used = 0 AND expires > $3`, hash, agentID, now.UnixMilli())
+// UseEnrolment must hit one row: a spent or expired enrolment loses, and one
+// that is for another agent than renews, which is empty at a registration.
+func (s *Store) UseEnrolment(hash, agentID, renews string, now time.Time) audit.Effect {
+	return effect(1, `UPDATE enrolments SET used = $4, agent = $2
+		WHERE hash = $1 AND renews = $3 AND used = 0 AND expires > $4`, hash, agentID, renews, now.UnixMilli())
+}
+
+// UpdateAgent must hit one row: what the manifest of a says takes the place of
+// what before says. It loses if that is not the agent any more, by its manifest,
+// its key and its status, or if the owner has another agent of that name.
+func (s *Store) UpdateAgent(before, a authz.Agent) audit.Effect {
+	return effect(1, `UPDATE agents SET name = $3, version = $4, purpose = $5, scopes = $6, capabilities = $7,
+		max_depth = $8, public_key = $9, jkt = $10, manifest_seq = $11, manifest_expires = $12
+		WHERE id = $1 AND status = $2 AND jkt = $13 AND manifest_seq = $14
+		AND NOT EXISTS (SELECT 1 FROM agents b WHERE b.owner = agents.owner AND b.name = $3 AND b.id <> $1)`,
+		a.ID, string(before.Status), a.Name, a.Version, a.Purpose, formatList(a.Scopes), formatList(a.Capabilities),
+		a.MaxDepth, string(a.Key.AppendJWK(nil)), a.Key.Thumbprint(), a.ManifestSeq, a.ManifestExpires.UnixMilli(),
+		before.Key.Thumbprint(), before.ManifestSeq)
+}
+
+// SuspendAgent stops an agent that acts; one that is suspended already stays as
+// it is.
+func (s *Store) SuspendAgent(id string) audit.Effect {
+	return effect(-1, `UPDATE agents SET status = 'suspended' WHERE id = $1 AND status = 'active'`, id)
+}
+
+// ResumeAgent must hit one row: an agent that is not suspended loses.
+func (s *Store) ResumeAgent(id string) audit.Effect {
+	return effect(1, `UPDATE agents SET status = 'active' WHERE id = $1 AND status = 'suspended'`, id)
 }
 
 // PurgeEnrolments forgets what has expired.

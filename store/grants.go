@@ -41,7 +41,8 @@ func (s *Store) AgentStanding(ctx context.Context, agentID, jkt string, now time
 			WHERE (until = 0 OR until > $2) AND (
 				kind = 'gid' AND value = g.gid OR
 				kind = 'key' AND value = $3 OR
-				kind = 'client' AND value = a.id)) THEN 0 ELSE 1 END,
+				kind = 'client' AND value = a.id)) AND NOT EXISTS (SELECT 1 FROM agent_keys k JOIN agents b ON b.id = k.agent
+			WHERE b.status <> 'active' AND k.jkt = $3) THEN 0 ELSE 1 END,
 		u.id, u.role, u.disabled,
 		g.gid, g.kind, g.sub, g.client_id, g.redirect_uri, g.scope, g.resource,
 		g.max_depth, g.hours, g.created, g.used, g.expires, g.revoked

@@ -14,19 +14,142 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 // Revoke records a revocation. One that is there already keeps its seq and
 // lasts as long as the longer of the two. The next seq is safe to read in the
 // statement: every Change holds the head of the log.
+//
+// "At most 64 `tok` per gid … a 65th that covers none → 429": a link with a
+// grant hits no row if as many stand in the feed, unless it is there already or
+// one above it is. What it covers itself Absorb has taken out before.
 func (s *Store) Revoke(r authz.Revocation) audit.Effect {
-	return effect(1, `INSERT INTO revocations (seq, kind, value, path, until, at)
-		VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM revocations), $1, $2, $3, $4, $5)
+	l := list{args: []any{
+		string(r.Kind), r.Value, formatList(r.Path), toMillis(r.Until), r.At.UnixMilli(), r.Grant, toMillis(r.Before),
+	}}
+	above := `EXISTS (SELECT 1 FROM revocations a WHERE a.kind = 'lid' AND a.until > $5 AND a.value IN ` + l.in(r.Path) + `)`
+	limit := strconv.Itoa(delegation.MaxFeedLinks)
+	return effect(1, `INSERT INTO revocations (seq, kind, value, path, until, at, gid, issued_before, absorbed)
+		SELECT (SELECT COALESCE(MAX(seq), 0) + 1 FROM revocations), $1, $2, $3, $4, $5, $6, $7,
+			CASE WHEN $1 = 'lid' AND `+above+` THEN 1 ELSE 0 END
+		WHERE $1 <> 'lid' OR $6 = '' OR `+above+` OR `+limit+` > (SELECT COUNT(*) FROM revocations b
+			WHERE b.gid = $6 AND b.kind = 'lid' AND b.absorbed = 0 AND b.until > $5 AND b.value <> $2)
 		ON CONFLICT (kind, value) DO UPDATE SET until = CASE
 			WHEN revocations.until = 0 OR excluded.until = 0 THEN 0
 			WHEN excluded.until > revocations.until THEN excluded.until
-			ELSE revocations.until END`,
-		string(r.Kind), r.Value, formatList(r.Path), toMillis(r.Until), r.At.UnixMilli())
+			ELSE revocations.until END,
+		at = CASE WHEN revocations.until > 0 AND revocations.until <= excluded.at THEN excluded.at ELSE revocations.at END,
+		issued_before = CASE WHEN excluded.issued_before > revocations.issued_before
+			THEN excluded.issued_before ELSE revocations.issued_before END`, l.args...)
+}
+
+// Absorb takes the links below a revoked one out of the feed: "an entry below a
+// revoked link leaves the feed (the row keeps the path)". A list of ids holds an
+// id if it is shorter without it; an id needs no escape in JSON.
+func (s *Store) Absorb(r authz.Revocation) audit.Effect {
+	return effect(-1, `UPDATE revocations SET absorbed = 1
+		WHERE gid = $1 AND kind = 'lid' AND absorbed = 0 AND replace(path, $2, '') <> path`,
+		r.Grant, `"`+r.Value+`"`)
+}
+
+// Lift ends a revocation that has no end. Its row stays until it is purged: it
+// may be the one with the highest seq.
+func (s *Store) Lift(kind authz.RevocationKind, value string, now time.Time) audit.Effect {
+	return effect(1, `UPDATE revocations SET until = $3 WHERE kind = $1 AND value = $2 AND until = 0`,
+		string(kind), value, now.UnixMilli())
+}
+
+// Revocations lists those in force, newest first.
+func (s *Store) Revocations(ctx context.Context, before int64, limit int, now time.Time) ([]authz.Revocation, error) {
+	rows, err := s.read.Query(ctx, `SELECT seq, kind, value, path, gid, until, at, issued_before FROM revocations
+		WHERE (until = 0 OR until > $1) AND ($2 = 0 OR seq < $2) ORDER BY seq DESC LIMIT $3`, now.UnixMilli(), before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing revocations: %w", err)
+	}
+	defer rows.Close()
+	var found []authz.Revocation
+	for rows.Next() {
+		var r authz.Revocation
+		var path string
+		var until, at, issued int64
+		if err := rows.Scan(&r.Seq, &r.Kind, &r.Value, &path, &r.Grant, &until, &at, &issued); err != nil {
+			return nil, fmt.Errorf("listing revocations: %w", err)
+		}
+		if err := parseList(path, &r.Path); err != nil {
+			return nil, fmt.Errorf("listing revocations: %w", err)
+		}
+		r.Until, r.At, r.Before = fromMillis(until), time.UnixMilli(at), fromMillis(issued)
+		found = append(found, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("listing revocations: %w", err)
+	}
+	return found, nil
+}
+
+// KeyOwner reads who answers for the agents that proved a key; a key that an
+// agent only named is nobody's, and one of several people's agents is no one's.
+func (s *Store) KeyOwner(ctx context.Context, jkt string) (string, error) {
+	var owner string
+	var owners int
+	err := s.read.QueryRow(ctx, `SELECT COALESCE(MIN(a.owner), ''), COUNT(DISTINCT a.owner)
+		FROM agent_keys k JOIN agents a ON a.id = k.agent WHERE k.jkt = $1 AND k.seq >= 0`, jkt).Scan(&owner, &owners)
+	if err != nil {
+		return "", fmt.Errorf("reading whose a key is: %w", err)
+	}
+	if owners != 1 {
+		return "", authz.ErrNotFound
+	}
+	return owner, nil
+}
+
+// Feed reads what the revocation feed says in one query. Links, grants and
+// times leave it an hour after they were revoked, when nothing of them can be
+// alive; keys and clients stay until they are lifted.
+func (s *Store) Feed(ctx context.Context, now time.Time) (authz.FeedState, error) {
+	rows, err := s.read.Query(ctx, `SELECT kind, value, issued_before FROM revocations
+			WHERE kind IN ('lid', 'gid', 'before') AND absorbed = 0 AND (until = 0 OR until > $1) AND at > $2
+				AND (kind <> 'lid' OR NOT EXISTS (SELECT 1 FROM revocations g
+					WHERE g.kind = 'gid' AND g.value = revocations.gid AND (g.until = 0 OR g.until > $1) AND g.at > $2))
+		UNION ALL SELECT kind, value, 0 FROM revocations
+			WHERE kind IN ('key', 'client', 'agent') AND (until = 0 OR until > $1)
+		UNION ALL SELECT 'key', k.jkt, 0 FROM agent_keys k JOIN agents a ON a.id = k.agent WHERE a.status <> 'active'
+		UNION ALL SELECT 'client', id, 0 FROM users WHERE disabled <> 0
+		UNION ALL SELECT 'client', id, 0 FROM clients WHERE disabled <> 0
+		UNION ALL SELECT 'client', a.id, 0 FROM agents a LEFT JOIN users u ON u.id = a.owner
+			WHERE a.status <> 'active' OR u.id IS NULL OR u.disabled <> 0
+		UNION ALL SELECT 'seq', '', COALESCE(MAX(seq), 0) FROM revocations`,
+		now.UnixMilli(), now.Add(-delegation.FeedRetention).UnixMilli())
+	if err != nil {
+		return authz.FeedState{}, fmt.Errorf("reading the feed: %w", err)
+	}
+	defer rows.Close()
+	f := authz.FeedState{Before: map[string]time.Time{}}
+	lists := map[authz.RevocationKind]*[]string{
+		authz.RevokeLink: &f.Links, authz.RevokeGrant: &f.Grants, authz.RevokeKey: &f.Keys, authz.RevokeClient: &f.Clients,
+		authz.RevokeAgent: &f.Clients,
+	}
+	for rows.Next() {
+		var kind authz.RevocationKind
+		var value string
+		var number int64
+		if err := rows.Scan(&kind, &value, &number); err != nil {
+			return authz.FeedState{}, fmt.Errorf("reading the feed: %w", err)
+		}
+		switch into := lists[kind]; {
+		case into != nil:
+			*into = append(*into, value)
+		case kind == authz.RevokeBefore:
+			f.Before[value] = time.UnixMilli(number)
+		default:
+			f.Seq = number
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return authz.FeedState{}, fmt.Errorf("reading the feed: %w", err)
+	}
+	return f, nil
 }
 
 // PurgeRevocations forgets revocations of what has expired anyway, but never
@@ -63,15 +186,22 @@ func (l *list) in(lists ...[]string) string {
 func (s *Store) Standing(ctx context.Context, q authz.StandingQuery) (authz.Standing, error) {
 	var l list
 	ids := l.in([]string{q.Principal}, q.Parties, q.Labels)
-	ancestors := l.in(q.Ancestors)
+	ancestors, keys := l.in(q.Ancestors), l.in(q.Keys)
+	issued := "9007199254740991" // later than every time
+	if !q.Issued.IsZero() {
+		issued = l.add(q.Issued.UnixMilli())
+	}
 	query := `SELECT 'revoked', '', '', '', 1 WHERE EXISTS (SELECT 1 FROM revocations
 			WHERE (until = 0 OR until > ` + l.add(q.Now.UnixMilli()) + `) AND (
 				kind = 'gid' AND value IN ` + l.in(q.Grants) + ` OR
 				kind = 'lid' AND value IN ` + l.in(q.Links) + ` OR
 				kind = 'lid' AND value IN ` + ancestors + ` OR
-				kind = 'key' AND value IN ` + l.in(q.Keys) + ` OR
+				kind = 'key' AND value IN ` + keys + ` OR
 				kind = 'key' AND value IN ` + ancestors + ` OR
-				kind = 'client' AND value IN ` + ids + `))
+				kind = 'client' AND value IN ` + ids + ` OR
+				kind = 'before' AND issued_before > ` + issued + ` AND value IN ` + l.in(q.Grants, []string{authz.EveryGrant}) + `))
+		UNION ALL SELECT 'revoked', '', '', '', 1 WHERE EXISTS (SELECT 1 FROM agent_keys k JOIN agents a ON a.id = k.agent
+			WHERE a.status <> 'active' AND (k.jkt IN ` + keys + ` OR k.jkt IN ` + ancestors + `))
 		UNION ALL SELECT 'user', id, id, role, disabled FROM users WHERE id IN ` + ids + `
 		UNION ALL SELECT 'agent', id, '', '', CASE WHEN status = 'active' THEN 0 ELSE 1 END FROM agents WHERE id IN ` + ids + `
 		UNION ALL SELECT 'owner', a.id, u.id, u.role, u.disabled FROM agents a JOIN users u ON u.id = a.owner WHERE a.id IN ` + ids + `
