@@ -22,13 +22,14 @@ type cli struct {
 	Audit    auditCmds    `cmd:"" group:"operator" help:"The log of everything that was decided."`
 	Migrate  migrateCmd   `cmd:"" group:"operator" help:"Create or upgrade the database schema, then exit."`
 
-	Holder   holderCmds  `cmd:"" group:"offline" help:"Keys that hold a delegation."`
-	Delegate delegateCmd `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`
-	Verify   verifyCmd   `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
-	Proof    proofCmd    `cmd:"" group:"offline" help:"Print the DPoP proof of one request."`
-	Token    tokenCmds   `cmd:"" help:"Get tokens, and look into them."`
-	Demo     demoCmd     `cmd:"" group:"offline" help:"Play the case study: two agents, a git host, and everything that is refused."`
-	Version  versionCmd  `cmd:"" group:"offline" help:"Print the version."`
+	Holder      holderCmds      `cmd:"" group:"offline" help:"Keys that hold a delegation."`
+	Delegate    delegateCmd     `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`
+	Verify      verifyCmd       `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
+	Proof       proofCmd        `cmd:"" group:"offline" help:"Print the DPoP proof of one request."`
+	Token       tokenCmds       `cmd:"" help:"Get tokens, and look into them."`
+	Conformance conformanceCmds `cmd:"" group:"offline" help:"Test vectors for verifiers."`
+	Demo        demoCmd         `cmd:"" group:"offline" help:"Play the case study: two agents, a git host, and everything that is refused."`
+	Version     versionCmd      `cmd:"" group:"offline" help:"Print the version."`
 
 	Call     callCmd     `cmd:"" group:"agent" help:"Send one request, as the token of the agent allows it."`
 	Exchange exchangeCmd `cmd:"" group:"agent" help:"Have the server narrow a token, for its holder or another agent."`

@@ -19,21 +19,22 @@ const modulePath = "github.com/kavach-dev/kavach"
 // model: what may know what. An arrow that is missing here fails the test, and
 // so does one that is listed and no longer drawn. The command knows everybody.
 var arrows = map[string][]string{
-	"jcs":        nil,
-	"agent":      {"jcs"},
-	"delegation": {"agent", "jcs"},
-	"audit":      {"jcs"},
-	"wellknown":  nil,
-	"guard":      {"agent", "delegation", "wellknown"},
-	"client":     {"agent", "delegation", "jcs"},
-	"templates":  nil,
-	"migrations": nil,
-	"people":     {"audit", "templates"},
-	"authz":      {"agent", "audit", "delegation", "jcs", "people", "templates", "wellknown"},
-	"api":        {"agent", "audit", "authz", "delegation", "guard", "jcs"},
-	"mcp":        {"agent", "audit", "delegation", "guard", "jcs"},
-	"store":      {"agent", "audit", "authz", "migrations", "people"},
-	"demo":       {"agent", "client", "delegation", "guard", "wellknown"},
+	"jcs":         nil,
+	"agent":       {"jcs"},
+	"delegation":  {"agent", "jcs"},
+	"audit":       {"jcs"},
+	"wellknown":   nil,
+	"guard":       {"agent", "delegation", "wellknown"},
+	"client":      {"agent", "delegation", "jcs"},
+	"templates":   nil,
+	"migrations":  nil,
+	"people":      {"audit", "templates"},
+	"authz":       {"agent", "audit", "delegation", "jcs", "people", "templates", "wellknown"},
+	"api":         {"agent", "audit", "authz", "delegation", "guard", "jcs"},
+	"mcp":         {"agent", "audit", "delegation", "guard", "jcs"},
+	"store":       {"agent", "audit", "authz", "delegation", "migrations", "people"},
+	"demo":        {"agent", "client", "delegation", "guard", "wellknown"},
+	"conformance": {"agent", "delegation", "jcs"},
 }
 
 // heavy dependencies are imported by exactly one package, so that they can be

@@ -20,7 +20,10 @@ import (
 const maxInput = 1 << 20
 
 // read returns the bytes of the file name, or of standard input for "-".
-func (w *world) read(name string) ([]byte, error) {
+func (w *world) read(name string) ([]byte, error) { return w.readUpTo(name, maxInput) }
+
+// readUpTo is read for a file that may be larger.
+func (w *world) readUpTo(name string, limit int64) ([]byte, error) {
 	var r io.Reader
 	if name == "-" {
 		r = w.stdin
@@ -32,12 +35,12 @@ func (w *world) read(name string) ([]byte, error) {
 		defer f.Close()
 		r = f
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, pathCause(err))
 	}
-	if len(data) > maxInput {
-		return nil, fmt.Errorf("reading %s: longer than %d bytes", name, maxInput)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("reading %s: longer than %d bytes", name, limit)
 	}
 	return data, nil
 }

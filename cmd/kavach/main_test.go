@@ -65,6 +65,11 @@ func setupScript(env *testscript.Env) error {
 		}
 	}
 	env.Vars = kept
+	vectors, err := filepath.Abs("../../delegation/testdata")
+	if err != nil {
+		return err
+	}
+	env.Setenv("VECTORS", vectors)
 	servers := &scriptServers{}
 	env.Values[serversKey{}] = servers
 	env.Defer(servers.killAll)
