@@ -36,6 +36,11 @@ var errProofReplayed = errProof("the proof was used before")
 // effects spend the proof and belong into the Change of the answer; if they
 // are lost, the answer is errProofReplayed. Errors are *Error.
 func (s *Server) proof(r *http.Request, credential string) (*agent.VerifiedProof, []audit.Effect, error) {
+	return s.cfg.Registry.proof(r, tokenEndpoint, credential, s.cfg.Nonces)
+}
+
+// proof is that of a request to an endpoint below the issuer.
+func (g *Registry) proof(r *http.Request, endpoint, credential string, nonces Nonces) (*agent.VerifiedProof, []audit.Effect, error) {
 	header := r.Header.Values("DPoP")
 	if len(header) == 0 {
 		return nil, nil, nil
@@ -43,21 +48,21 @@ func (s *Server) proof(r *http.Request, credential string) (*agent.VerifiedProof
 	if len(header) > 1 { // RFC 9449 section 4.3: "not more than one DPoP HTTP request header field"
 		return nil, nil, errProof("send one DPoP header")
 	}
-	now := s.cfg.Now()
+	now := g.now()
 	p, err := agent.VerifyProof(header[0], agent.ProofCheck{
-		Method: r.Method, URL: s.cfg.Issuer + tokenEndpoint, Token: credential, TokenOptional: true, Now: now,
+		Method: r.Method, URL: g.cfg.Issuer + endpoint, Token: credential, TokenOptional: true, Now: now,
 	})
 	if err != nil {
 		return nil, nil, errProof("the DPoP proof does not hold for this request, now")
 	}
-	if s.cfg.Nonces != nil && !s.cfg.Nonces.Valid(p.Nonce, p.Key.Thumbprint(), now) {
+	if nonces != nil && !nonces.Valid(p.Nonce, p.Key.Thumbprint(), now) {
 		// RFC 9449 section 8.
 		return nil, nil, &Error{
 			Status: http.StatusBadRequest, Code: "use_dpop_nonce", Description: "put the nonce of the DPoP-Nonce header into the proof",
-			Nonce: s.cfg.Nonces.Nonce(p.Key.Thumbprint(), now),
+			Nonce: nonces.Nonce(p.Key.Thumbprint(), now),
 		}
 	}
-	return &p, []audit.Effect{s.cfg.Registry.cfg.Store.Once(p.ReplayKey(), p.Until())}, nil
+	return &p, []audit.Effect{g.cfg.Store.Once(p.ReplayKey(), p.Until())}, nil
 }
 
 // checkProof holds a verified proof, or that there is none, against what is

@@ -48,8 +48,8 @@ func TestKeysSurviveARestart(t *testing.T) {
 			t.Error("two purposes share a secret")
 		}
 	}
-	if n := len(rt.records(audit.KeyCreate)); n != 6 {
-		t.Errorf("%d records of new keys, want 5", n)
+	if n := len(rt.records(audit.KeyCreate)); n != 8 {
+		t.Errorf("%d records of new keys, want 8", n)
 	}
 }
 
@@ -107,8 +107,8 @@ func TestConcurrentFirstStartsEndWithOneKeySet(t *testing.T) {
 		return
 	}
 	want := fmt.Sprint(kids(rings[0]))
-	if n := len(rings[0].List()); n != 7 {
-		t.Errorf("%d keys, want 7: %s", n, want)
+	if n := len(rings[0].List()); n != 9 {
+		t.Errorf("%d keys, want 9: %s", n, want)
 	}
 	for _, k := range rings[1:] {
 		if got := fmt.Sprint(kids(k)); got != want {
@@ -175,8 +175,8 @@ func TestJWKSHoldsPublicAccessTokenKeysOnly(t *testing.T) {
 		Keys []map[string]any `json:"keys"`
 	}
 	must(t, json.Unmarshal([]byte(get()), &set))
-	if len(set.Keys) != 2 {
-		t.Fatalf("want the ES256 and the Ed25519 key, got %v", set.Keys)
+	if len(set.Keys) != 4 {
+		t.Fatalf("want the ES256 and the Ed25519 key, and those of manifests and the feed, got %v", set.Keys)
 	}
 	for _, key := range set.Keys {
 		for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "oth"} {
@@ -184,7 +184,7 @@ func TestJWKSHoldsPublicAccessTokenKeysOnly(t *testing.T) {
 				t.Errorf("the JWKS holds %q", private)
 			}
 		}
-		if kid, _ := key["kid"].(string); !strings.HasPrefix(kid, "at-") {
+		if kid, _ := key["kid"].(string); !strings.HasPrefix(kid, "at-") && !strings.HasPrefix(kid, "mf-") && !strings.HasPrefix(kid, "rv-") {
 			t.Errorf("the JWKS holds key %v", key["kid"])
 		}
 	}

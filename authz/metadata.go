@@ -21,8 +21,8 @@ func (g *Registry) newWellKnown() http.Handler {
 	})
 }
 
-// publishedKeys are the keys of the JWKS document: those that sign access
-// tokens, never one that signs cookies, cursors or the log.
+// publishedKeys are the keys of the JWKS document: those that sign what
+// others verify, never one that signs cookies, cursors or the log.
 func (g *Registry) publishedKeys(ctx context.Context) ([]wellknown.Key, error) {
 	if g.cfg.Keys == nil {
 		return nil, nil

@@ -56,6 +56,13 @@ func (s *faultyStore) RefreshToken(ctx context.Context, hash string) (authz.Refr
 	return s.Store.RefreshToken(ctx, hash)
 }
 
+func (s *faultyStore) Feed(ctx context.Context, now time.Time) (authz.FeedState, error) {
+	if s.away.Load() {
+		return authz.FeedState{}, errDatabase
+	}
+	return s.Store.Feed(ctx, now)
+}
+
 // gate is the real log, which can be told to refuse.
 type gate struct {
 	*audit.Log

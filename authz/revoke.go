@@ -3,8 +3,10 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
@@ -43,32 +45,31 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 	if err = ParseForm(w, r); err == nil && !r.PostForm.Has("token") {
 		err = badRequest("invalid_request", "token is missing")
 	}
-	var auth Authenticated
+	var by revoker
 	if err == nil {
-		auth, err = g.Authenticate(ctx, r)
+		by, err = g.revokerOf(ctx, r)
 	}
-	caller := auth.Client
 	if err != nil {
 		g.cfg.Refusals.Refuse(source, revokeEndpoint, audit.Entry{
 			Action: audit.Revoke, Resource: revokeEndpoint, Result: resultOf(err), Reason: oauthError(err).Code,
 		})
 		return false, err
 	}
-	plan, err := g.planRevocation(ctx, caller, r.PostForm.Get("token"))
+	plan, err := g.planRevocation(ctx, by, r.PostForm.Get("token"), r.PostForm.Get("token_type_hint"))
 	if err != nil {
 		return false, err
 	}
-	plan.entry.Action, plan.entry.Agent = audit.Revoke, caller.ID
+	plan.entry.Action, plan.entry.Agent = audit.Revoke, by.client.ID
 	if len(plan.revocations) > 0 {
-		return g.narrowOnce(ctx, auth.Once, plan.revocations, plan.more, plan.entry)
+		return g.narrowOnce(ctx, by.once, by.lost, plan.revocations, plan.more, plan.entry)
 	}
-	if caller.Public() {
-		// Its id is a name that anybody can write: as many of these as of any
-		// other stranger.
+	if by.stranger() {
+		// Its id is a name that anybody can write, its key one that anybody can
+		// make: as many of these as of any other stranger.
 		g.cfg.Refusals.Refuse(source, revokeEndpoint, plan.entry)
 		return true, plan.answer
 	}
-	if err := spend(ctx, g.cfg.Commit, auth.Once, plan.entry); err != nil {
+	if err := spend(ctx, g.cfg.Commit, by.once, plan.entry); err != nil {
 		return false, err
 	}
 	return true, plan.answer
@@ -86,12 +87,18 @@ type revocationPlan struct {
 // (RFC 7009 §2.2). A valid token of another client that is not below the
 // caller: refused. An error means that nobody knows. The hint is not needed:
 // what a token is shows in the token.
-func (g *Registry) planRevocation(ctx context.Context, caller Client, token string) (revocationPlan, error) {
+//
+// Who may end a token: its holder and the holders above it, by their keys
+// (delegation.md §9), and the clients that the server knows to be in its path.
+func (g *Registry) planRevocation(ctx context.Context, by revoker, token, hint string) (revocationPlan, error) {
 	nothing := revocationPlan{entry: audit.Entry{
 		Resource: revokeEndpoint, Result: audit.Allowed, Reason: "unknown_token", Detail: map[string]any{},
 	}}
+	if hint == TokenTypeKey {
+		return g.planKeyRevocation(by, token)
+	}
 	if !looksLikeAccessToken(token) {
-		return g.planRefreshRevocation(ctx, caller, token, nothing)
+		return g.planRefreshRevocation(ctx, by.client, token, nothing)
 	}
 	chain, err := g.verifier.Verify(token, g.now())
 	if err != nil {
@@ -100,10 +107,13 @@ func (g *Registry) planRevocation(ctx context.Context, caller Client, token stri
 	}
 	plan := revocationPlan{entry: chainEntry(chain, audit.Revoke, audit.Allowed)}
 	plan.entry.Resource = chain.LID()
-	// A holder revokes itself and what is below it: who the server knows to be
-	// in the path of the token's root.
-	if !slices.ContainsFunc(chain.Parties(), func(p delegation.Party) bool { return p.ID == caller.ID && p.Proved }) &&
-		chain.Links()[0].ClientID != caller.ID {
+	switch holds, err := by.holds(chain); {
+	case err != nil:
+		plan.entry.Result, plan.entry.Reason, plan.answer = audit.Denied, string(delegation.HolderBindingFailed), err
+		return plan, nil
+	case holds:
+		plan.entry.Detail["key"] = by.proof.Key.Thumbprint()
+	case !by.inPath(chain):
 		return g.foreign(ctx, plan, func() (bool, error) { return g.Revoked(ctx, chain) })
 	}
 	plan.revocations = []Revocation{g.linkRevocation(chain)}
@@ -117,8 +127,17 @@ func (g *Registry) linkRevocation(chain *delegation.Chain) Revocation {
 		above = append(above, l.LID)
 	}
 	above = append(above[:len(above)-1], chain.Ancestry()...)
-	// Nothing below a token outlives it.
-	return Revocation{Kind: RevokeLink, Value: chain.LID(), Path: above, Until: chain.Expires(), At: g.now()}
+	return linkRevocation(chain.GrantID(), chain.LID(), above, chain.Expires(), g.now())
+}
+
+// linkRevocation ends a link of a grant. Nothing below it outlives it, and
+// nothing at all the hour for which it stands in the feed (delegation.md §9).
+func linkRevocation(grant, lid string, above []string, expires, now time.Time) Revocation {
+	until := now.Add(maxAccessTTL)
+	if expires.After(until) {
+		until = expires
+	}
+	return Revocation{Kind: RevokeLink, Value: lid, Grant: grant, Path: above, Until: until, At: now}
 }
 
 func (g *Registry) planRefreshRevocation(ctx context.Context, caller Client, token string, nothing revocationPlan) (revocationPlan, error) {
@@ -192,7 +211,7 @@ type Revocations struct {
 var errNotBelow = badRequest("invalid_grant", "there is no such live token below yours")
 
 const (
-	revokeBatch = 64   // lids in one record
+	revokeBatch = 32   // lids in one record; what does not fit into the feed fails as one
 	revokeMost  = 4096 // lids in one call
 )
 
@@ -244,7 +263,7 @@ func (g *Registry) findBelow(ctx context.Context, caller *delegation.Chain, what
 		} else if spent {
 			return Revocation{}, errNotBelow
 		}
-		return Revocation{Kind: RevokeLink, Value: d.LID, Path: d.Above, Until: d.Expires, At: now}, nil
+		return linkRevocation(d.Grant, d.LID, d.Above, d.Expires, now), nil
 	}
 	chain, err := g.verifier.Verify(what.Chain, now)
 	if err != nil {
@@ -302,9 +321,14 @@ func (g *Registry) revokeAgent(ctx context.Context, caller *delegation.Chain, id
 		}
 		revs := make([]Revocation, len(found))
 		for i, d := range found {
-			revs[i] = Revocation{Kind: RevokeLink, Value: d.LID, Path: d.Above, Until: d.Expires, At: query.Now}
+			revs[i] = linkRevocation(d.Grant, d.LID, d.Above, d.Expires, query.Now)
 		}
 		page, err := g.revokeLinks(ctx, caller, revs, id) // also when there is nothing: that is a decision
+		if errors.Is(err, ErrFeedFull) {
+			full := *ErrFeedFull
+			full.Description = fmt.Sprintf("%d were revoked, not all; %s", len(done.Revoked), full.Description)
+			return Revocations{}, &full
+		}
 		if err != nil {
 			return done, err
 		}

@@ -135,6 +135,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/oauth/register", reg.HandleRegister)
 	mux.HandleFunc("/oauth/introspect", reg.HandleIntrospect)
 	mux.HandleFunc("/oauth/revoke", reg.HandleRevoke)
+	mux.HandleFunc(FeedPath, reg.HandleFeed)
 	mux.Handle(tokenEndpoint, allowCORS(http.HandlerFunc(s.serveToken)))
 	mux.HandleFunc("/oauth/authorize", s.serveAuthorize)
 	mux.Handle("/consent", s.cfg.People.Protect(http.HandlerFunc(s.serveConsent)))

@@ -30,7 +30,7 @@ func (g *Registry) chainQuery(c *delegation.Chain) StandingQuery {
 	r := c.Revocable()
 	q := StandingQuery{
 		Principal: c.Principal(), Grants: []string{r.Grant},
-		Links: r.LIDs, Keys: r.Keys, Ancestors: r.Ancestry, Now: g.now(),
+		Links: r.LIDs, Keys: r.Keys, Ancestors: r.Ancestry, Issued: c.Links()[0].IssuedAt, Now: g.now(),
 	}
 	for _, p := range c.Parties() {
 		switch {

@@ -45,17 +45,21 @@ func (m *Main) assemble(ctx context.Context) error {
 		registrationHash = authz.HashSecret(token)
 	}
 
+	var nonces guard.Nonces
+	if c.DPoPNonce {
+		nonces = guard.NewNonces(guard.NoncesConfig{Secret: d.keys.Nonce()})
+	}
 	d.registry, err = authz.NewRegistry(authz.RegistryConfig{
 		Issuer: m.Issuer, Store: d.store, Flows: d.store, Commit: d.log, Refusals: d.log, Keys: d.keys,
 		Agents:       d.store,
 		Registration: authz.RegistrationPolicy(c.Registration), RegistrationTokenHash: registrationHash,
-		TrustedProxies: trusted, BaselineScopes: words(c.MCPScopes), Now: now, Log: m.Log,
+		TrustedProxies: trusted, BaselineScopes: words(c.MCPScopes), Nonces: nonces, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return usage(plain(err), "")
 	}
 	agents := authz.NewAgents(authz.AgentsConfig{
-		Issuer: m.Issuer, Store: d.store, Commit: d.log, Refusals: d.log, Registry: d.registry, Now: now,
+		Issuer: m.Issuer, Store: d.store, Commit: d.log, Refusals: d.log, Registry: d.registry, Keys: d.keys, Now: now,
 	})
 	pages, err := templates.New(templates.Config{Issuer: m.Issuer, Logger: m.Log})
 	if err != nil {
@@ -68,11 +72,7 @@ func (m *Main) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replays := authz.NewReplays(d.store, d.log)
-	var nonces guard.Nonces
-	if c.DPoPNonce {
-		nonces = guard.NewNonces(guard.NoncesConfig{Secret: d.keys.Nonce()})
-	}
+	replays, counters := authz.NewReplays(d.store, d.log), authz.NewCounters(d.store, d.log)
 	server, err := authz.New(authz.Config{
 		Issuer: m.Issuer, Store: d.store, Registry: d.registry, Keys: d.keys, Agents: agents, People: persons,
 		Pages: pages, Commit: d.log, Refusals: d.log,
@@ -87,7 +87,7 @@ func (m *Main) assemble(ctx context.Context) error {
 		Issuer: m.Issuer, Version: buildVersion().Version, Verifier: d.registry.Verifier(), Revocations: d.registry,
 		Baseline: words(c.MCPScopes), Delegator: server, Revoker: revoker{d.registry}, Auditor: reader, Agents: agents,
 		Commit: d.log, Refusals: d.log, Source: func(r *http.Request) string { return clientAddress(r, trusted).String() },
-		Origins: c.AllowedOrigin, Replays: replays, Nonces: nonces, Now: now, Log: m.Log,
+		Origins: c.AllowedOrigin, Replays: replays, Nonces: nonces, Counters: counters, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (m *Main) assemble(ctx context.Context) error {
 	programs, err := api.New(api.Config{
 		Issuer: m.Issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: agents, People: d.registry,
 		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: nonces,
-		TrustedProxies: trusted, Now: now, Log: m.Log,
+		Counters: counters, TrustedProxies: trusted, Now: now, Log: m.Log,
 	})
 	if err != nil {
 		return err
@@ -105,6 +105,7 @@ func (m *Main) assemble(ctx context.Context) error {
 	m.parts = &parts{people: persons, agents: agents, authz: server, routes: map[string]http.Handler{
 		"/.well-known/": oauth,
 		"/oauth/":       oauth,
+		authz.FeedPath:  oauth,
 		"/consent":      oauth,
 		mcp.Path:        tools.Handler(),
 		api.Path + "/":  programs.Handler(),
