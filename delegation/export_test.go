@@ -18,3 +18,16 @@ func (t Tools) Covers(child Tools) bool { return t.covers(child) }
 func (t Tools) Allows(call Call) bool {
 	return (&Chain{parts: []part{{tools: t}}}).AllowsTool(Given(call)) == nil
 }
+
+// Split is step 0: header, payload and signature of every token, decoded.
+func Split(token string) ([][3]string, error) {
+	parts, refusal := split(token)
+	if refusal != nil {
+		return nil, refusal
+	}
+	var list [][3]string
+	for _, p := range parts {
+		list = append(list, [3]string{string(p.header), string(p.payload), string(p.signature)})
+	}
+	return list, nil
+}

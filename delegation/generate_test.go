@@ -125,7 +125,11 @@ func someRule(r chance, depth int) object {
 	case "all", "any":
 		clauses := []any{}
 		for range 1 + r.IntN(3) {
-			clauses = append(clauses, someRule(r, depth-1))
+			clause := someRule(r, depth-1)
+			if rarely(r, 150) { // which no clause may have
+				clause["optional"] = rarely(r, 2)
+			}
+			clauses = append(clauses, clause)
 		}
 		c["constraints"] = clauses
 	}
@@ -257,6 +261,10 @@ func someWorld(r chance) object {
 		name := pick(r, someArguments)
 		if name == "*" {
 			w[name] = object{"constraint_type": "wildcard"}
+			if rarely(r, 25) { // which "*" may not have, or be
+				w[name] = pick(r, []object{{"constraint_type": "wildcard", "optional": false}, {"constraint_type": "wildcard", "optional": true},
+					{"constraint_type": "exact", "value": "a"}, {"constraint_type": "wildcard", "value": "a"}})
+			}
 			continue
 		}
 		c := someRule(r, 2)
