@@ -66,6 +66,9 @@ func (g *guard) prepareProofs() {
 		// (memory otherwise, and `guard` refuses to start with Replicas > 1)".
 		panic("guard: Config.Replicas is more than one, and Config.Replays is missing")
 	}
+	if _, memory := g.Counters.(*counters); memory && g.Replicas > 1 {
+		panic("guard: Config.Replicas is more than one, and each would give every token a budget of its own: Config.Counters must be shared")
+	}
 	g.used = newUsedProofs(g.Replays)
 	if u, err := url.Parse(g.Resource); err == nil {
 		g.origin = u.Scheme + "://" + u.Host
