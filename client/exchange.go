@@ -8,13 +8,13 @@ import (
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/delegation"
-	"github.com/kavach-dev/kavach/jcs"
 )
 
 const (
 	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
 	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
 	typeAgentKey    = "urn:kavach:token-type:agent-key"
+	typeAAT         = "urn:kavach:token-type:aat"
 )
 
 // ExchangeAsk is what a token shall be exchanged for (RFC 8693). What it leaves
@@ -41,8 +41,14 @@ type ExchangeAsk struct {
 	// Receiver is the key to bind the result to, if it is not the subject's and
 	// no card names it.
 	Receiver agent.PublicKey
+	// ReceiverProof shows that Receiver is held by whom it is for: a DPoP proof
+	// by it for the token endpoint. An AAT for Receiver needs it.
+	ReceiverProof string
 	// Holder is a new key of one's own to bind the result to.
 	Holder agent.PrivateKey
+	// AAT asks for a root that verifiers take which know only AAT. It needs
+	// tools, and a key that is not the subject's: Holder, Receiver or Card.
+	AAT bool
 }
 
 // Exchange narrows a token or chain online (RFC 8693). The result's Key is
@@ -74,7 +80,12 @@ func (a *Agent) Exchange(ctx context.Context, subject Credential, ask ExchangeAs
 		}
 		q.holder, receiver = holder, holder.Public()
 		if subject.Key.IsZero() {
-			q.prover, receiver = holder, agent.PublicKey{} // the proof says it better
+			q.prover = holder
+			if !ask.AAT {
+				receiver = agent.PublicKey{} // the proof says it better
+			}
+		} else {
+			q.confirm = holder
 		}
 		q.bound, q.unbound = holder.Public(), false
 	case !receiver.IsZero():
@@ -83,11 +94,15 @@ func (a *Agent) Exchange(ctx context.Context, subject Credential, ask ExchangeAs
 		q.holder, q.unbound = agent.PrivateKey{}, false
 	}
 	if !receiver.IsZero() {
-		cnf, err := jcs.Marshal(map[string]any{"jwk": receiver.JWK()})
-		if err != nil {
-			return Credential{}, failed("writing req_cnf: %w", err)
+		if err := confirm(form, receiver); err != nil {
+			return Credential{}, err
 		}
-		form.Set("req_cnf", string(cnf))
+	}
+	if ask.ReceiverProof != "" {
+		form.Set("req_cnf_proof", ask.ReceiverProof)
+	}
+	if q.aat = ask.AAT; q.aat {
+		form.Set("requested_token_type", typeAAT)
 	}
 	return a.grant(ctx, q)
 }
@@ -110,12 +125,5 @@ func (ask ExchangeAsk) form(subject Credential) (url.Values, error) {
 		form.Set("actor_token", ask.Card)
 		form.Set("actor_token_type", typeAgentKey)
 	}
-	if details := delegation.Details(ask.Tools, ask.Limits); details != nil {
-		text, err := jcs.Marshal(details)
-		if err != nil {
-			return nil, failed("writing authorization_details: %w", err)
-		}
-		form.Set("authorization_details", string(text))
-	}
-	return form, nil
+	return form, restrict(form, ask.Tools, ask.Limits)
 }

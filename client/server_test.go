@@ -178,6 +178,9 @@ func (s *server) issue(w http.ResponseWriter, form url.Values, key agent.PublicK
 	if key.IsZero() {
 		claims.Root, claims.MaxDepth, kind = false, 0, "Bearer"
 	}
+	if form.Get("requested_token_type") == "urn:kavach:token-type:aat" {
+		claims.AAT, kind = true, "aat"
+	}
 	signed, err := delegation.Sign(claims, serverKey)
 	if err != nil {
 		s.t.Error(err)

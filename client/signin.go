@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/kavach-dev/kavach/agent"
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
 )
 
 // Ask is what to sign in for.
@@ -22,6 +24,13 @@ type Ask struct {
 	// Holder is the key to bind the token to; zero makes one. It is never the
 	// identity key.
 	Holder agent.PrivateKey
+	// AAT asks for a root that verifiers take which know only AAT
+	// (draft-niyikiza-oauth-attenuating-agent-tokens). It grants Tools, and holds
+	// Limits where the resource sees them. What is granted may be less. Without
+	// AAT both must be nil.
+	AAT    bool
+	Tools  delegation.Tools
+	Limits delegation.Limits
 }
 
 // Token signs in once (client credentials, private_key_jwt) and returns a token
@@ -34,7 +43,43 @@ func (a *Agent) Token(ctx context.Context, ask Ask) (Credential, error) {
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}
 	narrow(form, ask.Scopes, ask.Resources, ask.MaxDepth)
-	return a.grant(ctx, tokenRequest{form: form, prover: holder, holder: holder})
+	if !ask.AAT && (ask.Tools != nil || !ask.Limits.IsZero()) {
+		return Credential{}, failed("tools and limits are for an AAT; narrow another token with Exchange")
+	}
+	if ask.AAT {
+		form.Set("requested_token_type", typeAAT)
+		if err := confirm(form, holder.Public()); err != nil {
+			return Credential{}, err
+		}
+		if err := restrict(form, ask.Tools, ask.Limits); err != nil {
+			return Credential{}, err
+		}
+	}
+	return a.grant(ctx, tokenRequest{form: form, prover: holder, holder: holder, aat: ask.AAT})
+}
+
+// confirm writes the key that the answer shall be bound to.
+func confirm(form url.Values, key agent.PublicKey) error {
+	cnf, err := jcs.Marshal(map[string]any{"jwk": key.JWK()})
+	if err != nil {
+		return failed("writing req_cnf: %w", err)
+	}
+	form.Set("req_cnf", string(cnf))
+	return nil
+}
+
+// restrict writes tools and limits.
+func restrict(form url.Values, tools delegation.Tools, limits delegation.Limits) error {
+	details := delegation.Details(tools, limits)
+	if details == nil {
+		return nil
+	}
+	text, err := jcs.Marshal(details)
+	if err != nil {
+		return failed("writing authorization_details: %w", err)
+	}
+	form.Set("authorization_details", string(text))
+	return nil
 }
 
 // narrow writes the parameters that every grant has.

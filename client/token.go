@@ -13,6 +13,9 @@ import (
 	"github.com/kavach-dev/kavach/jcs"
 )
 
+// aatScheme is the token_type of an answer with an AAT.
+const aatScheme = "aat"
+
 // assertionLife is how long a client assertion lives; each is used once.
 const assertionLife = time.Minute
 
@@ -31,6 +34,11 @@ type tokenRequest struct {
 	bound agent.PublicKey
 	// unbound says that a bearer token may come back.
 	unbound bool
+	// confirm proves the key of req_cnf, where prover proves another; zero sends
+	// no such proof.
+	confirm agent.PrivateKey
+	// aat says that an AAT was asked for, and nothing else may come back.
+	aat bool
 }
 
 // grant asks the token endpoint for a token.
@@ -69,7 +77,7 @@ func (a *Agent) ask(ctx context.Context, ask tokenRequest) (jcs.Value, time.Time
 
 // secrets are what an error must not repeat.
 func (q tokenRequest) secrets() []string {
-	return []string{q.form.Get("subject_token"), q.form.Get("actor_token"), q.form.Get("client_assertion")}
+	return []string{q.form.Get("subject_token"), q.form.Get("actor_token"), q.form.Get("client_assertion"), q.form.Get("req_cnf_proof")}
 }
 
 // post sends the question once, with an assertion and a proof of its own: both
@@ -86,6 +94,13 @@ func (a *Agent) post(ctx context.Context, endpoint string, ask tokenRequest) (in
 	ask.form.Set("client_id", a.cfg.ID)
 	ask.form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	ask.form.Set("client_assertion", assertion)
+	if !ask.confirm.IsZero() {
+		proof, err := agent.SignProof(ask.confirm, agent.Proof{Method: http.MethodPost, URL: endpoint, Token: ask.ath, IssuedAt: now})
+		if err != nil {
+			return fail(err)
+		}
+		ask.form.Set("req_cnf_proof", proof)
+	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(ask.form.Encode()))
 	if err != nil {
 		return fail(err)
@@ -151,7 +166,10 @@ func (q tokenRequest) credential(answer jcs.Value, sent time.Time) (Credential, 
 	// client has to decide"; here it is a token that anybody can use.
 	scheme := answer.Get("token_type").Str()
 	bound := strings.EqualFold(scheme, delegation.DPoP)
-	if !bound && !(q.unbound && strings.EqualFold(scheme, delegation.Bearer)) {
+	if q.aat {
+		bound = strings.EqualFold(scheme, aatScheme)
+	}
+	if q.aat && !bound || !bound && !(q.unbound && strings.EqualFold(scheme, delegation.Bearer)) {
 		return Credential{}, failed("the token endpoint answered with token_type %q", clean(scheme))
 	}
 	grant, err := delegation.UnverifiedHeld(token)

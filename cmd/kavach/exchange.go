@@ -19,6 +19,7 @@ type exchangeCmd struct {
 	Audience   []string      `sep:"none" placeholder:"URL" help:"Resource server it is for; repeatable (those of the token)."`
 	limitFlags
 	MaxDepth *int `placeholder:"N" help:"How many more levels it may be handed on; 0 seals it (what the token leaves)."`
+	AAT      bool `name:"aat" help:"A root for verifiers that know only AAT, with tools, for the agent of --card."`
 	jsonFlag
 }
 
@@ -52,7 +53,10 @@ func (c *exchangeCmd) Run(w *world) error {
 
 // ask puts the flags together.
 func (c *exchangeCmd) ask() (client.ExchangeAsk, error) {
-	ask := client.ExchangeAsk{Resources: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth}
+	ask := client.ExchangeAsk{Resources: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth, AAT: c.AAT}
+	if c.AAT && c.Card == "" {
+		return ask, usagef("for an agent of your own: kavach token get --aat", "--aat needs --card: an AAT is bound to another key than the token it comes from")
+	}
 	if c.TTL < delegation.MinLinkTTL || c.TTL > delegation.MaxRootTTL {
 		return ask, usagef("write it like 90s or 5m", "--ttl %s is not between 1s and %s", c.TTL, delegation.MaxRootTTL)
 	}
