@@ -135,25 +135,19 @@ func parseDelegate(value jcs.Value) (ask delegation.Ask, handle bool, err error)
 		ask.Key = public
 	}
 	if tools := a.object("tools"); tools.Exists() {
-		for name, rules := range tools.Fields() {
-			if rules.Kind() != jcs.Object || rules.Len() > 0 {
-				a.fail("tools.%.64q must be an empty object: rules for arguments are not supported", name)
-			}
-		}
 		parsed, err := delegation.ParseTools(tools)
 		if err != nil {
-			a.fail("tools must be an object of at most 64 tool names, each with an empty object")
+			a.fail("tools: %s; it is {tool: {argument: constraint}}, a constraint is like {\"constraint_type\": \"exact\", \"value\": 847}, and {} allows any arguments",
+				refusalOf(err).Detail)
 		}
 		ask.Tools = parsed
 	}
 	if limits := a.object("constraints"); limits.Exists() {
-		if limits.Get("max_calls").Exists() {
-			a.fail("constraints.max_calls is not supported: no counter runs here; use a short ttl_seconds instead")
-		}
-		l := readArguments(limits, "constraints.", "resources", "allow_network", "max_file_size", "audit_required")
+		l := readArguments(limits, "constraints.", "resources", "allow_network", "max_file_size", "max_calls", "audit_required")
 		l.list("resources", 32, 256, printablePattern)
 		l.list("allow_network", 32, 256, printablePattern)
 		l.integer("max_file_size", 0, jcs.MaxInt, 0)
+		l.integer("max_calls", 1, jcs.MaxInt, 0)
 		l.boolean("audit_required")
 		if l.err != nil && a.err == nil {
 			a.err = l.err

@@ -2,6 +2,7 @@ package mcp_test
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -23,13 +24,17 @@ func (e oauthRefusal) OAuthError() (string, string) { return e.code, e.descripti
 func TestDelegate(t *testing.T) {
 	w := newWorld(t)
 	v := w.content(w.everything(), "delegate",
-		`{"agent":"coder","scopes":["repository:read"],"ttl_seconds":60,"audience":"https://git.example","tools":{"diff":{}},
-		  "constraints":{"resources":["pr/847"],"allow_network":["git.internal"],"max_file_size":5000000,"audit_required":true},"max_depth":0}`)
+		`{"agent":"coder","scopes":["repository:read"],"ttl_seconds":60,"audience":"https://git.example",
+		  "tools":{"diff":{"pull":{"constraint_type":"exact","value":847},"format":{"constraint_type":"one_of","values":["patch","raw"],"optional":true}}},
+		  "constraints":{"resources":["pr/847"],"allow_network":["git.internal"],"max_file_size":5000000,"max_calls":3,"audit_required":true},"max_depth":0}`)
 	ask := w.asks[0]
-	size, audited := int64(5000000), true
-	want := delegation.Limits{Resources: []string{"pr/847"}, AllowNetwork: []string{"git.internal"}, MaxFileSize: &size, AuditRequired: &audited}
+	size, calls, audited := int64(5000000), int64(3), true
+	want := delegation.Limits{Resources: []string{"pr/847"}, AllowNetwork: []string{"git.internal"}, MaxFileSize: &size, MaxCalls: &calls, AuditRequired: &audited}
+	tools := delegation.Tools{"diff": delegation.Args(map[string]delegation.Constraint{
+		"pull": delegation.Exact(847), "format": delegation.OneOfValues("patch", "raw").Optional(),
+	})}
 	if ask.Receiver != "coder" || !slices.Equal(ask.Scopes, []string{"repository:read"}) || ask.TTL != time.Minute ||
-		!slices.Equal(ask.Audience, []string{"https://git.example"}) || !slices.Equal(ask.Tools.Names(), []string{"diff"}) ||
+		!slices.Equal(ask.Audience, []string{"https://git.example"}) || !reflect.DeepEqual(ask.Tools, tools) ||
 		!jcs.Equal(value(t, ask.Limits.Map()), value(t, want.Map())) || ask.MaxDepth == nil || *ask.MaxDepth != 0 || !ask.Key.IsZero() {
 		t.Errorf("asked %+v", ask)
 	}
@@ -39,7 +44,7 @@ func TestDelegate(t *testing.T) {
 	if path, _ := v.Get("chain").Strings(); !slices.Equal(path, []string{"alice", "inspector", "coder"}) {
 		t.Errorf("chain %v", path)
 	}
-	if !v.Get("constraints").Get("tools").Get("diff").Exists() {
+	if !jcs.Equal(v.Get("constraints").Get("tools"), value(t, tools.Map())) {
 		t.Errorf("constraints %s", jcs.Canonical(v.Get("constraints")))
 	}
 	if len(w.recorded()) != 0 {
