@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
@@ -82,12 +81,7 @@ func (c Credential) Derive(receiver agent.PublicKey, agentID string, narrow dele
 // audiences. It is for programs that cannot use a Transport, which also checks
 // where the request goes. nonce is the last DPoP-Nonce of that server, or "".
 func (c Credential) Authorize(r *http.Request, nonce string, now time.Time) error {
-	for name := range r.Header {
-		// However the name was put into the map: that is how it is sent.
-		if strings.EqualFold(name, proofHeader) || strings.EqualFold(name, "Authorization") {
-			delete(r.Header, name)
-		}
-	}
+	bare(r.Header)
 	if c.Key.IsZero() {
 		grant, err := delegation.UnverifiedHeld(string(c.Token))
 		if err != nil {

@@ -51,4 +51,8 @@
 // as a loopback address or localhost names it, too. http.Client follows a
 // redirect by calling RoundTrip again, so every hop is judged like a first
 // request and gets its own proof.
+//
+// The proof is a DPoP proof over method, URL and token. For a request that calls
+// a tool (WithCall) it is an AAT proof over the call, and with Transport.MCP a
+// chain that is too long for a header travels with such a proof in the message.
 package client

@@ -98,7 +98,7 @@ func (t *Transport) judgeWith(ctx context.Context, cred Credential, a Attempt, u
 			Reason: delegation.Expired, Dimension: delegation.DimensionTTL, Part: -1, Detail: "the credential is over",
 		})
 	}
-	if v.own && len(cred.Token) > delegation.MaxChainHeader {
+	if v.own && len(cred.Token) > delegation.MaxChainHeader && (tunnel || !t.presents(cred, a.Method)) {
 		return nil, v.refuse(ctx, &delegation.Refusal{
 			Reason: delegation.TooLarge, Part: -1, Detail: "the chain does not fit into a header",
 		})

@@ -23,6 +23,13 @@ type Transport struct {
 	// Source yields the credential, asked at each request. If it is a Renewer, it
 	// is asked once more when an audience does not take the token. Required.
 	Source Source
+	// MCP says that the audiences are MCP servers that take a chain in the _meta
+	// of a message, as kavach and those behind its guard do: one that no header
+	// takes goes there, with an AAT proof of the message.
+	MCP bool
+	// ProveCalls sends every chain that way, because the server wants a proof of
+	// the call itself. It counts with MCP alone; without it see WithCall.
+	ProveCalls bool
 	// Resolve is the runtime's own word on where a name is: "host" or
 	// "host:port" to an address, or to address and port. It replaces resolution,
 	// and the addresses it names are not refused.
@@ -115,7 +122,7 @@ func (v *verdict) send(r *http.Request, body io.ReadCloser) (answer *http.Respon
 		if !v.cred.Key.IsZero() {
 			key = nonceKey(out.URL.String(), v.cred.Key.Public())
 		}
-		if err := v.cred.Authorize(out, v.t.nonces.get(key), v.t.now()); err != nil {
+		if body, err = v.authorize(out, body, v.t.nonces.get(key)); err != nil {
 			closeBody(r)
 			return nil, false, err
 		}
@@ -175,6 +182,7 @@ func oneSpelling(header http.Header) http.Header {
 // of, stays.
 func (v *verdict) stripForeign(header http.Header) {
 	header.Del(proofHeader)
+	header.Del(delegation.AATProofHeader)
 	for name, values := range header {
 		for _, value := range values {
 			if strings.Contains(value, string(v.cred.Token)) ||
