@@ -58,7 +58,8 @@ func Derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 }
 
 func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, now time.Time) (Derived, *Refusal) {
-	chain, refusal := unverifiedParts(parent)
+	var json jcs.Reader
+	chain, refusal := unverifiedParts(&json, parent)
 	if refusal != nil {
 		return Derived{}, refusal
 	}
@@ -79,15 +80,14 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 	if refusal != nil {
 		return Derived{}, refusal
 	}
-	claims["iss"] = key.Public().ThumbprintURI()
-	claims["cnf"] = map[string]any{"jwk": to.JWK(), "jkt": to.Thumbprint()}
-	payload, err := jcs.Marshal(claims)
+	claims.to = to
+	payload, err := claims.append(make([]byte, 0, 1024))
 	if err != nil {
 		return Derived{}, refuse(Malformed, "", "claims")
 	}
 	// The verifier's own eyes: what it would refuse is not signed.
-	p, refusal := parsePart(payload, false)
-	if refusal != nil {
+	p := &part{}
+	if refusal := p.parse(&json, payload, false); refusal != nil {
 		return Derived{}, refusal
 	}
 	if refusal := p.edge(chain, now.Unix()); refusal != nil {
@@ -97,63 +97,66 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 	if key.Alg() == ES256 {
 		header = linkHeaderES256
 	}
-	signed := header + "." + jcs.Base64URL(payload)
-	signature, err := key.Sign([]byte(signed))
+	// parent "~" header "." payload "." signature, in one buffer.
+	text := make([]byte, 0, len(parent)+len(header)+len(payload)*4/3+100)
+	text = append(append(append(text, parent...), '~'), header...)
+	text = jcs.AppendBase64URL(append(text, '.'), payload)
+	link := compact{signed: text[len(parent)+1:]}
+	signature, err := key.Sign(link.signed)
 	if err != nil {
 		return Derived{}, refuse(SignatureInvalid, DimensionKey, "the key does not sign")
 	}
-	link := signed + "." + jcs.Base64URL(signature)
-	if len(link) > MaxToken || len(parent)+1+len(link) > MaxChainBody {
+	text = jcs.AppendBase64URL(append(text, '.'), signature)
+	if len(text)-len(parent)-1 > MaxToken || len(text) > MaxChainBody {
 		return Derived{}, refuse(TooLarge, "", "more than 8192 bytes a token or 57344 a chain")
 	}
 	return Derived{
-		Chain: parent + "~" + link, LID: linkID(signed), JTI: p.jti,
+		Chain: string(text), LID: link.lid(), JTI: p.jti,
 		Expires: time.Unix(p.exp, 0), Clamped: clamped,
 	}, nil
 }
 
 // unverifiedParts reads a chain that is about to get a link. Nothing in it is
 // verified; a verifier will.
-func unverifiedParts(token string) ([]part, *Refusal) {
+func unverifiedParts(json *jcs.Reader, token string) ([]part, *Refusal) {
 	texts, refusal := split(token)
 	if refusal != nil {
 		return nil, refusal
 	}
-	chain := make([]part, 0, len(texts))
-	for i, text := range texts {
+	chain := make([]part, len(texts))
+	for i := range texts {
+		p, text := &chain[i], &texts[i]
 		h, refusal := text.parseHeader()
-		if refusal != nil {
-			return nil, refusal.at(i)
+		if refusal == nil {
+			refusal = p.parse(json, text.payload, i == 0)
 		}
-		p, refusal := parsePart(text.payload, i == 0)
 		if refusal != nil {
 			return nil, refusal.at(i)
 		}
 		p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
-		chain = append(chain, *p)
 	}
 	return chain, nil
 }
 
-// claims writes everything of the link but its keys.
-func (n Narrow) claims(leaf *part, now time.Time) (claims map[string]any, clamped bool, refusal *Refusal) {
+// claims says everything of the link but the receiver's key.
+func (n Narrow) claims(leaf *part, now time.Time) (claims linkClaims, clamped bool, refusal *Refusal) {
 	iat := max(now.Unix(), leaf.iat)
 	exp, clamped, refusal := clampTTL(n.TTL, MaxLinkTTL, now, leaf.exp)
 	if refusal != nil {
-		return nil, false, refusal
+		return linkClaims{}, false, refusal
 	}
 	if exp-iat < int64(MinLinkTTL/time.Second) {
-		return nil, false, refuse(Expired, DimensionTTL, "less than a second is left")
+		return linkClaims{}, false, refuse(Expired, DimensionTTL, "less than a second is left")
 	}
 	tools := n.Tools
 	if tools == nil {
 		tools = leaf.tools
 	}
 	if refusal := tools.validate(); refusal != nil {
-		return nil, false, refusal
+		return linkClaims{}, false, refusal
 	}
 	if len(tools) == 0 && len(leaf.tools) > 0 {
-		return nil, false, refuse(NotNarrower, DimensionTools, "an empty map below a restriction allows no tool at all")
+		return linkClaims{}, false, refuse(NotNarrower, DimensionTools, "an empty map below a restriction allows no tool at all")
 	}
 	limits := n.Limits.within(leaf.limits)
 	audience := n.Audience
@@ -164,14 +167,13 @@ func (n Narrow) claims(leaf *part, now time.Time) (claims map[string]any, clampe
 	if n.MaxDepth != nil {
 		maxDepth = depth + int64(*n.MaxDepth)
 	}
-	claims = map[string]any{
-		"sub": leaf.sub, "client_id": n.ClientID, "aud": audience,
-		"iat": iat, "exp": exp, "jti": NewJTI(now), "scope": joinScopes(n.Scopes),
-		"authorization_details": details(tools, limits, leaf.hasLimits || !limits.IsZero()),
-		"del_depth":             depth, "del_max_depth": maxDepth, "par_hash": leaf.lid,
+	claims = linkClaims{
+		holder: leaf.jkt, sub: leaf.sub, clientID: n.ClientID, audience: audience, scopes: n.Scopes,
+		iat: iat, exp: exp, jti: NewJTI(now), depth: depth, maxDepth: maxDepth, parHash: leaf.lid,
+		tools: tools, limits: limits, limited: leaf.hasLimits || !limits.IsZero(),
 	}
 	if n.Card != "" {
-		claims["card"] = digest(n.Card) // delegation.md §3: a label
+		claims.card = digest(n.Card) // delegation.md §3: a label
 	}
 	return claims, clamped, nil
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/kavach-dev/kavach/jcs"
 )
 
 // UnverifiedGrant is what a credential says its holder may do, as the holder
@@ -18,7 +20,7 @@ type UnverifiedGrant struct {
 // UnverifiedHeld reads the token or chain that the caller itself holds. It
 // never yields a Chain: what others present has to be verified.
 func UnverifiedHeld(token string) (UnverifiedGrant, error) {
-	parts, refusal := unverifiedParts(token)
+	parts, refusal := unverifiedParts(new(jcs.Reader), token)
 	if refusal != nil {
 		return UnverifiedGrant{}, refusal
 	}

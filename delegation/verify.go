@@ -174,9 +174,11 @@ func (p *part) edge(chain []part, now int64) *Refusal {
 // issuedBy: iss is the thumbprint URI (RFC 9278) of the parent's key. jkt was
 // computed from the key when it was read.
 func (p *part) issuedBy(parent *part) bool {
-	thumbprint, ok := strings.CutPrefix(p.iss, "urn:ietf:params:oauth:jwk-thumbprint:sha-256:")
+	thumbprint, ok := strings.CutPrefix(p.iss, thumbprintURI)
 	return ok && thumbprint == parent.jkt
 }
+
+const thumbprintURI = "urn:ietf:params:oauth:jwk-thumbprint:sha-256:"
 
 // depthFits: depth is the parent's + 1, and depth ≤ max ≤ the parent's max ≤ 8.
 func (p *part) depthFits(parent *part) bool {

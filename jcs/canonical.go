@@ -150,6 +150,9 @@ func compareUTF16(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
+// AppendString appends the canonical form of a string, which must be UTF-8.
+func AppendString(dst []byte, s string) []byte { return appendString(dst, s) }
+
 // appendString writes a string as RFC 8785 §3.2.2.2 says: the two-character
 // escapes where JSON has them, \u00xx for the other control characters, and
 // everything else as it is.
