@@ -108,13 +108,20 @@ func readDetails(text string) (delegation.Tools, delegation.Limits, *Error) {
 		return nil, delegation.Limits{}, errDetails("more than a token has room for")
 	}
 	tools, limits, err := delegation.ParseDetails([]byte(text))
-	switch {
-	case err != nil:
-		return nil, delegation.Limits{}, errDetails("not one attenuating_agent_token and one kavach_limits at most, in their exact form")
-	case limits.MaxCalls != nil:
-		return nil, delegation.Limits{}, errDetails("max_calls is not supported: no counter runs here")
+	if err != nil {
+		return nil, delegation.Limits{}, errDetails("not one attenuating_agent_token and one kavach_limits at most, in their exact form" + about(err))
 	}
 	return tools, limits, nil
+}
+
+// about says what of the details is not in its form. It names what the request
+// named, cut short.
+func about(err error) string {
+	var refused *delegation.Refusal
+	if !errors.As(err, &refused) || refused.Detail == "" {
+		return ""
+	}
+	return ": " + strings.TrimSpace(refused.Dimension+" "+refused.Detail)
 }
 
 // errDetails is the answer of RFC 9396 section 5.

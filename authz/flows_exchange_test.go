@@ -265,7 +265,7 @@ func TestExchangeRefuses(t *testing.T) {
 		{"A-101 a member twice", details(`[{"type":"kavach_limits","max_file_size":1,"max_file_size":2}]`), 400, "invalid_authorization_details"},
 		{"A-101 another spelling of a host", details(`[{"type":"kavach_limits","allow_network":["GIT.internal"]}]`), 400, "invalid_authorization_details"},
 		{"A-101 dots in a resource", details(`[{"type":"kavach_limits","resources":["pr/../1"]}]`), 400, "invalid_authorization_details"},
-		{"A-101 a budget", details(`[{"type":"kavach_limits","max_calls":3}]`), 400, "invalid_authorization_details"},
+		{"A-101 a budget of nothing", details(`[{"type":"kavach_limits","max_calls":0}]`), 400, "invalid_authorization_details"},
 		{"A-101 no array", details(`{"type":"kavach_limits"}`), 400, "invalid_authorization_details"},
 
 		{"A-38 a refresh token", basic(exchangeForm(tokens.str("refresh_token"), nil)), 400, "invalid_request"},
