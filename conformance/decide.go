@@ -52,7 +52,7 @@ func (v *Vector) decide() (Outcome, error) {
 	}
 	if v.Revoked == nil { // 15
 		o.Unchecked = append(o.Unchecked, "revocation")
-	} else if err := v.revocation(chain, now); err != nil {
+	} else if err := v.revocation(chain); err != nil {
 		return Outcome{}, err
 	}
 	if v.Request == nil { // 16
@@ -106,6 +106,9 @@ func (v *Vector) credential() (token string, of Credential, err error) {
 	case len(headers) > 1 || len(metas) > 1,
 		len(headers) == 1 && len(metas) == 1 && headers[0].Token != metas[0].Token:
 		return "", of, refusal(delegation.Malformed, "", "more than one credential")
+	case len(metas) == 1 && v.Proofs != nil && len(v.Proofs) == 0:
+		// "`_meta["kavach/aat"] = {"aat_chain":[…],"aat_pop":"…"}`"
+		return "", of, refusal(delegation.Malformed, "", "a presentation without a proof")
 	case len(metas) == 1:
 		return metas[0].Token, metas[0], nil
 	}
@@ -208,16 +211,28 @@ func (v *Vector) possession(chain *delegation.Chain, token string, c Credential,
 	return replayKey, nil
 }
 
-// revocation is step 15: what the vector says is put into a feed, so that it is
-// the feed's own reader that decides.
-func (v *Vector) revocation(chain *delegation.Chain, now time.Time) error {
+// revocation is step 15.
+func (v *Vector) revocation(chain *delegation.Chain) error {
 	if v.Revoked.Stale {
 		return refusal(delegation.StatusUnknown, "", "stale")
 	}
+	feed, err := v.Feed()
+	if err != nil {
+		return err
+	}
+	if feed.Revokes(chain) {
+		return refusal(delegation.Revoked, "", "")
+	}
+	return nil
+}
+
+// Feed is what the vector says is revoked as a feed, so that it is the feed's
+// own reader that decides.
+func (v *Vector) Feed() (*delegation.Feed, error) {
 	const kid = "rv-vector"
 	key, err := agent.NewPrivateKey(signer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	claims := map[string]any{"iss": v.Issuer, "iat": v.Now, "exp": v.Now + int64(delegation.FeedLife/time.Second), "seq": 1}
 	for name, list := range map[string][]string{"tok": v.Revoked.Links, "gid": v.Revoked.Grants, "key": v.Revoked.Keys, "agent": v.Revoked.Agents} {
@@ -234,22 +249,19 @@ func (v *Vector) revocation(chain *delegation.Chain, now time.Time) error {
 	}
 	payload, err := jcs.Marshal(claims)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := agent.SignCompact(key, map[string]any{"typ": delegation.TypeFeed, "kid": kid}, payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	feed, err := delegation.VerifyFeed(text, v.Issuer, func(k string) (crypto.PublicKey, bool) {
 		return key.Public().Crypto(), k == kid
-	}, now)
+	}, time.Unix(v.Now, 0))
 	if err != nil {
-		return fmt.Errorf("%w: vector %s: revoked: %w", ErrFile, v.ID, err)
+		return nil, fmt.Errorf("%w: vector %s: revoked: %w", ErrFile, v.ID, err)
 	}
-	if feed.Revokes(chain) {
-		return refusal(delegation.Revoked, "", "")
-	}
-	return nil
+	return feed, nil
 }
 
 // allowed is step 16.

@@ -1,5 +1,5 @@
 // Steps 14 to 17 of delegation.md §6: possession, revocation, scope, state.
-import {aat, ALICE, b64, cnf, details, digest, dpop, GIT, ISSUER, join, keys, line, link, NOW, OTHER, permit, plain, raw, refuse, replayKey, root, seal, sha256, URL, uuid, valid, vector} from './lib.mjs'
+import {aat, ALICE, b64, cnf, details, digest, dpop, GIT, ISSUER, join, keys, line, link, NOW, OTHER, permit, plain, raw, refuse, replayKey, root, seal, sha256, URL, valid, vector} from './lib.mjs'
 
 const failed = refuse(14, 'holder_binding_failed')
 const S14 = '§6.14', stolen = '§12:stolen token without the key', elsewhere = '§12:proof for another server, chain, tool or arguments', kinds = '§12:a DPoP proof, manifest, card, assertion, id token used as a link and the reverse'
@@ -134,7 +134,6 @@ for (const [id, iat, ok] of [['-30', NOW - 30, 1], ['-31', NOW - 31], ['+30', NO
 for (const [id, nonce, ok] of [['good', 'n-1', 1], ['other', 'n-2'], ['absent', undefined]]) popped('nonce-' + id, `a nonce was asked for: ${id}`, {nonce}, {}, ok ? permit() : failed, [], {vector: {policy: {nonce: 'n-1'}}})
 popped('nonce-unasked', 'a nonce that nobody asked for', {nonce: 'n-1'}, {}, permit())
 popped('instead-dpop', 'a DPoP proof as the AAT proof', {}, {header: {typ: 'dpop+jwt', jwk: keys.rev.jwk}}, failed, kinds)
-vector('14-aat-none', '_meta with a chain and no proof', [S14, stolen], () => { const r = root(grant), chain = [r, link(r)]; return {chain, carrier: 'meta', method: 'POST', request: toolCall(), proofs: []} }, failed)
 vector('14-aat-spliced', 'the proof of the holder for another link with the same jti', [S14, elsewhere, '§12:a copied jti used to revoke or to spend another\'s link'], () => {
   const r = root(grant), a = link(r, {jti: 'same'}), b = link(r, {jti: 'same', scope: 'repository:read'})
   return {chain: [r, b], carrier: 'meta', method: 'POST', request: toolCall(), pop: aat(a)}
@@ -157,6 +156,8 @@ carried('union', 'the root in the Authorization header, the chain in _meta', a =
 carried('headers', 'two Authorization headers', (a, b) => [header(a), header(b)], malformed)
 carried('headers-same', 'the same Authorization header twice', a => [header(a), header(a)], malformed)
 carried('bearer-plain', 'an unbound token as Bearer beside a chain in _meta', a => [meta(a), header(plain().text, 'Bearer')], malformed)
+
+vector('0-carrier-no-proof', '_meta with a chain and without a proof is no presentation', ['§6.0', stolen], () => { const r = root(grant), chain = [r, link(r)]; return {chain, carrier: 'meta', method: 'POST', request: toolCall(), proofs: []} }, malformed)
 
 // ---- 15 ----
 const S15 = '§6.15'

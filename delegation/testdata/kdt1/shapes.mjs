@@ -1,5 +1,5 @@
 // Step 3 of delegation.md §6: strict JSON, shapes of claims, keys.
-import {b64, cnf, details, digest, GIT, keys, LIMITS, link, NOW, OTHER, permit, plain, raw, refuse, root, TOOLS, vector} from './lib.mjs'
+import {b64, cnf, details, digest, GIT, keys, LIMITS, link, NOW, permit, plain, raw, refuse, root, TOOLS, vector} from './lib.mjs'
 
 const S3 = '§6.3'
 const bad = at => refuse(3, 'malformed', at)
