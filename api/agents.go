@@ -93,18 +93,36 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, body authz.Reg
 	switch {
 	case err == nil:
 		w.Header().Set("Location", s.cfg.Issuer+Path+"/v1/agents/"+a.ID)
-		answer(w, http.StatusCreated, show(a))
+		s.answerAgent(w, r, http.StatusCreated, a)
+	case errors.Is(err, authz.ErrExists):
+		fail(w, http.StatusConflict, "already_exists", "this agent, or one of yours with this name, is registered already")
+	default:
+		s.refuseAgent(w, "registering an agent", err)
+	}
+}
+
+// refuseAgent says what the registry of agents says.
+func (s *Server) refuseAgent(w http.ResponseWriter, doing string, err error) {
+	switch {
 	case errors.Is(err, authz.ErrEnrolment):
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 		fail(w, http.StatusUnauthorized, "invalid_token", "the enrolment token is unknown, used or expired")
+	case errors.Is(err, authz.ErrNotFound):
+		fail(w, http.StatusNotFound, "not_found", "you have no such agent")
+	case errors.Is(err, authz.ErrOwnerNeeded):
+		fail(w, http.StatusForbidden, "access_denied", "a key change, and any change of an agent that may not act, needs its owner: send an enrolment token for it, or the owner's access token")
 	case errors.Is(err, authz.ErrReplayed):
 		fail(w, http.StatusBadRequest, "invalid_request", "the assertion was used before; sign a new one")
 	case errors.Is(err, authz.ErrExists):
-		fail(w, http.StatusConflict, "already_exists", "this agent, or one of yours with this name, is registered already")
+		fail(w, http.StatusConflict, "already_exists", "the key, or the name among yours, is or was that of an agent")
+	case errors.Is(err, authz.ErrRaceLost):
+		fail(w, http.StatusConflict, "conflict", "the agent changed at the same moment; read its manifest and try again")
+	case errors.Is(err, authz.ErrNotSuspended):
+		fail(w, http.StatusConflict, "conflict", "the agent is not suspended")
 	case errors.Is(err, authz.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid_request", strings.TrimPrefix(err.Error(), authz.ErrInvalid.Error()+": "))
 	default:
-		s.broken(w, "registering an agent", err)
+		s.broken(w, doing, err)
 	}
 }
 
@@ -241,35 +259,45 @@ func agentsQuery(raw string) (after string, limit int, _ *problem) {
 }
 
 func (s *Server) showAgent(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) {
-	if !s.authorize(w, r, chain, audit.AgentRead, agentsResource, scopeAgents) {
+	a, ok := s.agentOf(w, r, chain, audit.AgentRead, scopeAgents)
+	if !ok {
 		return
+	}
+	e := entry(chain, audit.AgentRead, audit.Allowed, agentsResource)
+	e.Detail["agent"] = a.ID
+	if s.record(w, r, e) {
+		answer(w, http.StatusOK, show(a))
+	}
+}
+
+// agentOf is the agent that a path names, if whoever asks may know of it: an
+// agent of the person behind the token, or any for an operator. Otherwise it
+// has answered. action is that of the record of a refusal.
+func (s *Server) agentOf(w http.ResponseWriter, r *http.Request, chain *delegation.Chain, action string, scopes ...string) (a authz.Agent, ok bool) {
+	if !s.authorize(w, r, chain, action, agentsResource, scopes...) {
+		return a, false
 	}
 	person, ok := s.person(w, r, chain)
 	if !ok {
-		return
+		return a, false
 	}
 	a, err := s.cfg.Agents.FindAgent(r.Context(), person.ID, r.PathValue("id"))
 	if err == nil && a.Owner != person.ID && !operates(person) {
 		err = authz.ErrNotFound
 	}
-	if err != nil && !errors.Is(err, authz.ErrNotFound) {
+	if err == nil {
+		return a, true
+	}
+	if !errors.Is(err, authz.ErrNotFound) {
 		s.broken(w, "finding an agent", err)
-		return
+		return a, false
 	}
-	e := entry(chain, audit.AgentRead, audit.Allowed, agentsResource)
-	if err != nil {
-		e.Result, e.Reason = audit.Denied, "not_found"
-	} else {
-		e.Detail["agent"] = a.ID
-	}
-	if !s.record(w, r, e) {
-		return
-	}
-	if err != nil {
+	e := entry(chain, action, audit.Denied, agentsResource)
+	e.Reason = "not_found"
+	if s.record(w, r, e) {
 		fail(w, http.StatusNotFound, "not_found", "you have no such agent")
-		return
 	}
-	answer(w, http.StatusOK, show(a))
+	return a, false
 }
 
 func operates(person authz.Holder) bool { return person.Role == "operator" }

@@ -64,6 +64,11 @@ type Agents interface {
 	Register(ctx context.Context, r authz.Registration) (authz.Agent, error)
 	FindAgent(ctx context.Context, owner, idOrName string) (authz.Agent, error)
 	Agents(ctx context.Context, owner, after string, limit int) ([]authz.Agent, error)
+	Update(ctx context.Context, u authz.ManifestUpdate) (authz.Agent, error)
+	Manifests(ctx context.Context, id string, after int64, limit int) ([]authz.SignedManifest, error)
+	Countersigned(ctx context.Context, id string) (string, error)
+	Suspend(ctx context.Context, by authz.Actor, agentID, why string) (recorded bool, err error)
+	Resume(ctx context.Context, by authz.Actor, agentID string) error
 }
 
 // People knows the person behind a principal. A *authz.Registry is one.
@@ -84,6 +89,9 @@ type Config struct {
 	Replays guard.Replays
 	// Nonces, if set, makes every proof carry a nonce of this server.
 	Nonces guard.Nonces
+	// Counters debits the budgets of tokens with max_calls for every process that
+	// serves the API. Nil: such tokens are refused.
+	Counters guard.Counters
 	// Agents, People and Auditor stand behind the endpoints.
 	Agents  Agents
 	People  People
@@ -134,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 		Resource: cfg.Issuer + Path, Verifier: cfg.Verifier, Revocations: cfg.Revocations,
 		SharedAudience: true,
 		DPoPForWrites:  true, // TLS ends here (delegation.md §6)
-		Replays:        cfg.Replays, Nonces: cfg.Nonces, Report: s.report, Now: cfg.Now, Log: cfg.Log,
+		Replays:        cfg.Replays, Nonces: cfg.Nonces, Counters: cfg.Counters, Report: s.report, Now: cfg.Now, Log: cfg.Log,
 	})
 	return s, nil
 }
@@ -145,11 +153,16 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/agents", s.registerAgent)
 	mux.Handle("GET /api/v1/agents", s.guarded(s.listAgents))
 	mux.Handle("GET /api/v1/agents/{id}", s.guarded(s.showAgent))
+	mux.HandleFunc("POST /api/v1/agents/{id}/manifests", s.updateAgent)
+	mux.Handle("GET /api/v1/agents/{id}/manifests", s.guarded(s.listManifests))
+	mux.Handle("POST /api/v1/agents/{id}/suspend", s.guarded(s.suspendAgent))
+	mux.Handle("POST /api/v1/agents/{id}/resume", s.guarded(s.resumeAgent))
 	mux.Handle("GET "+entriesPath, s.guarded(s.listEntries))
 	mux.Handle("POST "+entriesPath, s.guarded(s.reportEntries))
 	mux.Handle("GET "+entriesPath+"/{id}", s.guarded(s.showEntry))
 	for path, allow := range map[string]string{
 		"/api/v1/agents": "GET, POST", "/api/v1/agents/{id}": "GET",
+		"/api/v1/agents/{id}/manifests": "GET, POST", "/api/v1/agents/{id}/suspend": "POST", "/api/v1/agents/{id}/resume": "POST",
 		entriesPath: "GET, POST", entriesPath + "/{id}": "GET",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -197,8 +210,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, chain *delega
 		s.broken(w, "judging a request", err)
 		return false
 	}
-	if refused.Reason == delegation.Replayed || refused.Reason == delegation.StatusUnknown {
-		// Step 17: nothing is wrong with what was asked. guard reports it.
+	switch refused.Reason {
+	case delegation.Replayed, delegation.StatusUnknown, delegation.HolderBindingFailed, delegation.Expired:
+		// Steps 14 and 17: nothing is wrong with what was asked. guard reports it.
 		guard.Refuse(w, r, request, refused, nil)
 		return false
 	}

@@ -41,6 +41,10 @@ type world struct {
 	page          audit.Page
 	readErr       error
 	owners        []string // asked for in lists
+	updates       []authz.ManifestUpdate
+	stopped       []string // agents that were suspended, then resumed
+	agentErr      error    // of what is done to agents
+	unrecorded    bool
 }
 
 func newWorld(t *testing.T) *world {
