@@ -18,6 +18,7 @@ type cli struct {
 	Client   clientCmds   `cmd:"" group:"operator" help:"OAuth clients that an operator registers."`
 	Resource resourceCmds `cmd:"" group:"operator" help:"The resource servers that kavach issues tokens for."`
 	Agent    agentCmds    `cmd:"" help:"Agents: keys, manifests, registration, grants."`
+	Revoke   revokeCmds   `cmd:"" help:"End tokens, keys and grants before they expire."`
 	Key      keyCmds      `cmd:"" group:"operator" help:"The server's signing keys."`
 	Audit    auditCmds    `cmd:"" group:"operator" help:"The log of everything that was decided."`
 	Migrate  migrateCmd   `cmd:"" group:"operator" help:"Create or upgrade the database schema, then exit."`

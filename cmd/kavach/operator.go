@@ -69,7 +69,7 @@ func (d *deployment) withRegistry(w *world) (*deployment, error) {
 	}
 	var err error
 	d.registry, err = authz.NewRegistry(authz.RegistryConfig{
-		Issuer: d.issuerOrDefault(), Store: d.store, Agents: d.store, Commit: d.log, Refusals: d.log, Now: w.now, Log: w.logger(),
+		Issuer: d.issuerOrDefault(), Store: d.store, Flows: d.store, Agents: d.store, Commit: d.log, Refusals: d.log, Now: w.now, Log: w.logger(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.close())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,24 +18,26 @@ import (
 // verifyCmd verifies offline: the keys come from a file, and what needs a
 // server is listed as unchecked.
 type verifyCmd struct {
-	Token    string   `arg:"" placeholder:"FILE" help:"File with the token or chain; - is standard input."`
-	JWKS     string   `name:"jwks" required:"" placeholder:"FILE" help:"The issuer's key set, saved from ISSUER/.well-known/jwks.json."`
-	Issuer   string   `required:"" placeholder:"URL" help:"Whose tokens are accepted."`
-	Audience string   `required:"" placeholder:"URL" help:"The resource server it must be for."`
-	Scope    string   `placeholder:"SCOPES" help:"Ask whether it allows an action that needs all of these, separated by spaces."`
-	Tool     string   `placeholder:"NAME" help:"… that calls this tool."`
-	Resource string   `placeholder:"ID" help:"… on this resource."`
-	Host     string   `placeholder:"HOST[:PORT]" help:"… that connects to this host."`
-	Size     string   `placeholder:"N" help:"… that reads or writes this many bytes (5MB, 5MiB)."`
-	Proof    string   `placeholder:"FILE" help:"File with the DPoP proof that came with it; - is standard input."`
-	Method   string   `placeholder:"METHOD" help:"… which must be for a request of this method."`
-	URL      string   `name:"url" placeholder:"URL" help:"… which must be for this URL."`
-	Without  []string `sep:"," enum:"network,size" placeholder:"DIMENSION" help:"… that opens no connection (network) or moves no bytes (size); repeatable. What is restricted and neither given nor named here is refused."`
+	Token     string   `arg:"" placeholder:"FILE" help:"File with the token or chain; - is standard input."`
+	JWKS      string   `name:"jwks" required:"" placeholder:"FILE" help:"The issuer's key set, saved from ISSUER/.well-known/jwks.json."`
+	Issuer    string   `required:"" placeholder:"URL" help:"Whose tokens are accepted."`
+	Audience  string   `required:"" placeholder:"URL" help:"The resource server it must be for."`
+	Scope     string   `placeholder:"SCOPES" help:"Ask whether it allows an action that needs all of these, separated by spaces."`
+	Tool      string   `placeholder:"NAME" help:"… that calls this tool."`
+	Arguments string   `placeholder:"JSON" help:"… with these arguments, an object (none)."`
+	Resource  string   `placeholder:"ID" help:"… on this resource."`
+	Host      string   `placeholder:"HOST[:PORT]" help:"… that connects to this host."`
+	Size      string   `placeholder:"N" help:"… that reads or writes this many bytes (5MB, 5MiB)."`
+	Proof     string   `placeholder:"FILE" help:"File with the DPoP proof that came with it; - is standard input."`
+	Method    string   `placeholder:"METHOD" help:"… which must be for a request of this method."`
+	URL       string   `name:"url" placeholder:"URL" help:"… which must be for this URL."`
+	Feed      string   `name:"revocations" placeholder:"FILE" help:"The issuer's revocation feed, saved from ISSUER/revocations within the last minute."`
+	Without   []string `sep:"," enum:"network,size" placeholder:"DIMENSION" help:"… that opens no connection (network) or moves no bytes (size); repeatable. What is restricted and neither given nor named here is refused."`
 	jsonFlag
 }
 
 func (c *verifyCmd) Run(w *world) error {
-	if err := onceStdin(c.Token, c.JWKS, c.Proof); err != nil {
+	if err := onceStdin(c.Token, c.JWKS, c.Proof, c.Feed); err != nil {
 		return err
 	}
 	if err := c.checkProof(); err != nil {
@@ -54,11 +57,21 @@ func (c *verifyCmd) Run(w *world) error {
 			return err
 		}
 	}
-	anchors, err := c.anchors(w)
+	keys, err := c.keySet(w)
+	if err != nil {
+		return err
+	}
+	anchors, err := c.anchors(keys)
 	if err != nil {
 		return err
 	}
 	v := verdict{now: w.now(), unchecked: []string{"revocation"}}
+	if c.Feed != "" {
+		if v.feed, err = c.feed(w, keys, v.now); err != nil {
+			return err
+		}
+		v.unchecked = []string{}
+	}
 	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, c.Audience, proof,
 		agent.ProofCheck{Method: c.Method, URL: c.URL, Token: token, Now: v.now})
 	if asked && v.chain != nil {
@@ -108,10 +121,13 @@ func (c *verifyCmd) request() (r delegation.Request, asked bool, err error) {
 	if c.Scope != "" {
 		r.Scope, asked = delegation.AllOf(words(c.Scope)...), true
 	}
+	if c.Arguments != "" && c.Tool == "" {
+		return r, false, usagef("", "--arguments needs --tool")
+	}
 	if c.Tool != "" {
-		arguments, err := jcs.Of(map[string]any{})
-		if err != nil {
-			return r, false, err
+		arguments, err := jcs.Parse([]byte(cmp.Or(c.Arguments, "{}")), jcs.Limits{})
+		if err != nil || arguments.Kind() != jcs.Object {
+			return r, false, usagef(`write it like '{"pull": 847}'`, "--arguments is not an object in strict JSON")
 		}
 		r.Tool, asked = delegation.Given(delegation.Call{Name: c.Tool, Arguments: arguments}), true
 	}
@@ -142,9 +158,8 @@ func (c *verifyCmd) request() (r delegation.Request, asked bool, err error) {
 	return r, asked, nil
 }
 
-// anchors reads the key set. Keys of other purposes are left out: a chain
-// anchor is a key whose kid starts with at-.
-func (c *verifyCmd) anchors(w *world) (func(string) (delegation.Anchor, bool), error) {
+// keySet reads the issuer's keys.
+func (c *verifyCmd) keySet(w *world) ([]wellknown.Key, error) {
 	data, err := w.read(c.JWKS)
 	if err != nil {
 		return nil, err
@@ -153,6 +168,12 @@ func (c *verifyCmd) anchors(w *world) (func(string) (delegation.Anchor, bool), e
 	if err != nil {
 		return nil, withHint(fmt.Errorf("reading the key set %s: %w", c.JWKS, err), "save it from ISSUER/.well-known/jwks.json")
 	}
+	return keys, nil
+}
+
+// anchors reads the key set. Keys of other purposes are left out: a chain
+// anchor is a key whose kid starts with at-.
+func (c *verifyCmd) anchors(keys []wellknown.Key) (func(string) (delegation.Anchor, bool), error) {
 	var set []delegation.Anchor
 	for _, k := range keys {
 		if a, err := delegation.NewAnchor(k.KID, k.Public); err == nil && a.Alg() == k.Alg {
@@ -173,11 +194,12 @@ type verdict struct {
 	valid     bool
 	allowed   *bool
 	unchecked []string
+	feed      *delegation.Feed // nil without
 }
 
-// judge runs steps 0 to 14 of delegation.md §6 on a token, shown.Token; 15
-// cannot be decided here and stays unchecked, and so does 14 as far as nothing
-// is at hand for it.
+// judge runs steps 0 to 15 of delegation.md §6 on a token, shown.Token. Without
+// a feed 15 cannot be decided here and stays unchecked, and so does 14 as far as
+// nothing is at hand for it.
 func (v *verdict) judge(verifier *delegation.Verifier, audience, proof string, shown agent.ProofCheck) {
 	chain, err := verifier.Verify(shown.Token, v.now)
 	if err != nil {
@@ -202,6 +224,10 @@ func (v *verdict) judge(verifier *delegation.Verifier, audience, proof string, s
 	v.unchecked = append(v.unchecked, unchecked...)
 	if err != nil {
 		v.refuse(err)
+		return
+	}
+	if v.feed.Revokes(chain) {
+		v.refuse(&delegation.Refusal{Reason: delegation.Revoked, Part: -1})
 		return
 	}
 	v.valid = true
@@ -299,7 +325,7 @@ func (v *verdict) print(w *world) error {
 func limitsText(l delegation.Limits, tools delegation.Tools) string {
 	var parts []string
 	if len(tools) > 0 {
-		parts = append(parts, "tools="+strings.Join(tools.Names(), ","))
+		parts = append(parts, "tools="+toolsText(tools))
 	}
 	if l.Resources != nil {
 		parts = append(parts, "resources="+orNone(l.Resources))
