@@ -3,6 +3,7 @@
 # make test   install what the tests need, then run all of them
 # make check  format, vet, staticcheck, tidy modules, import graph, races
 # make bench  benchmarks, as ratios in one run
+# make laws   random chains for DURATION (1h): no child may do what its parent may not
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -14,7 +15,7 @@ MODULES := e2e examples examples/verify-only
 # The packages with goroutines or shared state run under the race detector too.
 RACE := ./api/... ./audit/... ./authz/... ./client/... ./guard/... ./mcp/... ./people/... ./store/...
 
-.PHONY: run build test check bench deps clean
+.PHONY: run build test check bench laws deps clean
 .DEFAULT_GOAL := build
 
 run: build
@@ -47,6 +48,14 @@ check: deps
 
 bench:
 	go test -run '^$$' -bench . -benchtime 2s ./...
+
+# The long run of the laws of delegation, on every processor. It prints its seed
+# and how many cases there were of each kind, fails for a kind that never
+# occurred, and prints for what is broken how to see that alone again.
+DURATION ?= 1h
+
+laws:
+	KAVACH_LAWS=$(DURATION) go test -count=1 -timeout 0 -v -run '^TestLawsLong$$' ./delegation
 
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a

@@ -57,6 +57,9 @@ func (f *forest) judge(text string, sheets []sheet, parent *node) {
 	}
 	f.permits(n)
 	f.budgets(n)
+	if sheets[0].header["typ"] == "aat+jwt" && rarely(f.r, 3) {
+		f.strictly(n)
+	}
 }
 
 // budgets: every link that has one is to be debited, by its own id.

@@ -117,7 +117,7 @@ func TestLawsLong(t *testing.T) {
 		grow(t, seed, only)
 		return
 	}
-	run := run{seed: seed, until: time.Now().Add(length), least: leastForests, count: map[string]int{}}
+	run := run{seed: seed, until: time.Now().Add(length), least: leastForests, count: map[string]int{}, told: time.Now()}
 	began := time.Now()
 	run.all(t)
 	run.report(t, time.Since(began))
@@ -145,6 +145,7 @@ type run struct {
 
 	mu    sync.Mutex
 	count map[string]int
+	told  time.Time
 }
 
 // all grows forests on every processor.
@@ -163,15 +164,39 @@ func (r *run) all(t *testing.T) {
 					r.stop.Store(true)
 					return
 				}
-				r.mu.Lock()
-				for kind, n := range count {
-					r.count[kind] += n
-				}
-				r.mu.Unlock()
+				r.add(t, count)
 			}
 		})
 	}
 	workers.Wait()
+}
+
+// add takes over what one forest saw, and says every five minutes how far the
+// run is.
+func (r *run) add(t *testing.T, count map[string]int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for kind, n := range count {
+		r.count[kind] += n
+	}
+	if time.Since(r.told) > 5*time.Minute {
+		r.told = time.Now()
+		chains, pairs := r.cases()
+		t.Logf("seed %d: %d chains and %d pairs, %s to go", r.seed, chains, pairs, time.Until(r.until).Round(time.Second))
+	}
+}
+
+// cases are the chains that were judged, and the pairs of constraints or tools.
+func (r *run) cases() (chains, pairs int) {
+	for kind, n := range r.count {
+		switch {
+		case strings.HasPrefix(kind, "tokens/"), kind == "refused/a byte":
+			chains += n
+		case strings.HasPrefix(kind, "pair/"):
+			pairs += n
+		}
+	}
+	return chains, pairs
 }
 
 // grow runs one forest of a run, and makes small what it breaks.
@@ -194,15 +219,7 @@ func grow(t *testing.T, seed uint64, i int64) (map[string]int, bool) {
 // report prints the cases per kind, and fails for a kind that never occurred:
 // what was not tried was not shown.
 func (r *run) report(t *testing.T, took time.Duration) {
-	cases, pairs := 0, 0
-	for kind, n := range r.count {
-		if strings.HasPrefix(kind, "tokens/") || kind == "refused/a byte" {
-			cases += n
-		}
-		if strings.HasPrefix(kind, "pair/") {
-			pairs += n
-		}
-	}
+	cases, pairs := r.cases()
 	t.Logf("seed %d: %d forests, %d chains and %d pairs in %s on %d processors (%.0f a second)", r.seed, r.next.Load(), cases, pairs, took.Round(time.Second/10),
 		runtime.GOMAXPROCS(0), float64(cases)/took.Seconds())
 	for _, kind := range slices.Sorted(maps.Keys(r.count)) {
@@ -240,7 +257,8 @@ func kindsWanted() []string {
 			}
 		}
 	}
-	list = append(list, "edge/range exact", "edge/one_of exact", "pair/not read", "pair/tools covered", "pair/tools refused", "call/permitted", "call/refused")
+	list = append(list, "edge/range exact", "edge/one_of exact", "pair/not read", "pair/tools covered", "pair/tools refused", "call/permitted", "call/refused",
+		"strict/", "strict/6b")
 	for _, limit := range []string{"resources", "allow_network", "max_file_size", "max_calls", "audit_required"} {
 		list = append(list, "limit/"+limit)
 	}
