@@ -1,0 +1,216 @@
+package delegation_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kavach-dev/kavach/delegation"
+)
+
+// rootOf signs a root for a holder.
+func rootOf(t testing.TB, gid string, key holder) string {
+	t.Helper()
+	root, err := delegation.Sign(delegation.Claims{
+		Issuer: issuer, Subject: alice, ClientID: orch, GrantID: gid, Audience: []string{gitHost},
+		IssuedAt: now, Expires: now.Add(300 * time.Second), Scopes: []string{"pullrequest:read", "repository:read"},
+		Limits: delegation.Limits{Resources: []string{"pullrequest/*"}}, Root: true, Key: key.public(), MaxDepth: 8,
+	}, serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root.Token
+}
+
+// below appends a link for the holder of index i to a chain of i tokens.
+func below(t testing.TB, chain string, i int) string {
+	t.Helper()
+	derived, err := delegation.Derive(chain, someHolder(i-1).private(), someHolder(i).public(), delegation.Narrow{
+		ClientID: "agent-" + strconv.Itoa(i), Scopes: []string{"repository:read"},
+	}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return derived.Chain
+}
+
+func cached(t testing.TB) *delegation.Verifier {
+	v := *verifier(t)
+	v.Cache = delegation.NewCache()
+	return &v
+}
+
+func remember(t testing.TB, v *delegation.Verifier, chain string) {
+	t.Helper()
+	c, err := v.Verify(chain, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Remember()
+}
+
+func TestCacheIsFilledByRememberAlone(t *testing.T) {
+	v := cached(t)
+	chain := below(t, rootOf(t, "grant-1", someHolder(0)), 1)
+	if _, err := v.Verify(chain, now); err != nil || v.Cache.Len() != 0 {
+		t.Fatalf("%v, %d prefixes before the request was permitted", err, v.Cache.Len())
+	}
+	remember(t, v, chain)
+	remember(t, v, chain)
+	if n := v.Cache.Len(); n != 2 {
+		t.Errorf("%d prefixes, want the root and the chain", n)
+	}
+	(&delegation.Chain{}).Remember() // no cache, nothing happens
+	(*delegation.Chain)(nil).Remember()
+}
+
+// What is remembered is looked at again where it may have changed.
+func TestCacheKeepsReasons(t *testing.T) {
+	root := rootOf(t, "grant-1", someHolder(0))
+	chain := below(t, below(t, root, 1), 2)
+	anchor, err := serverKey.Anchor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := delegation.NewAnchor(anchor.KID(), someHolder(7).public().Crypto())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(v *delegation.Verifier)
+		token  string
+		at     time.Time
+		want   delegation.Reason
+	}{
+		{"nothing changed", nil, chain, now, ""},
+		{"a new leaf", nil, below(t, below(t, root, 1), 2), now, ""},
+		{"expired", nil, chain, now.Add(time.Hour), delegation.Expired},
+		{"a clock that went back", nil, chain, now.Add(-time.Hour), delegation.NotYetValid},
+		{"the kid means another key", func(v *delegation.Verifier) { v.Anchors = delegation.AnchorSet(other) }, chain, now, delegation.SignatureInvalid},
+		{"the kid is gone", func(v *delegation.Verifier) { v.Anchors = delegation.AnchorSet() }, chain, now, delegation.UnknownRoot},
+		{"another issuer", func(v *delegation.Verifier) { v.Issuer += "/" }, chain, now, delegation.IssuerMismatch},
+		{"a broken signature behind the prefix", nil, chain[:len(chain)-4] + "AAAA", now, delegation.SignatureInvalid},
+		{"no base64url behind the prefix", nil, chain + "~a.b.c", now, delegation.Malformed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := cached(t)
+			remember(t, v, chain)
+			if c.change != nil {
+				c.change(v)
+			}
+			_, err := v.Verify(c.token, c.at)
+			if got := delegation.ReasonOf(err); got != c.want || (err == nil) != (c.want == "") {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			uncached := *v
+			uncached.Cache = nil
+			if _, cold := uncached.Verify(c.token, c.at); fmt.Sprint(cold) != fmt.Sprint(err) {
+				t.Errorf("without the cache: %v", cold)
+			}
+		})
+	}
+}
+
+func TestCacheIsEmptiedByAnotherAnchor(t *testing.T) {
+	v := cached(t)
+	one, two := rootOf(t, "grant-1", someHolder(0)), rootOf(t, "grant-2", someHolder(0))
+	remember(t, v, one)
+	remember(t, v, two)
+	anchors := v.Anchors
+	v.Anchors = delegation.AnchorSet()
+	if _, err := v.Verify(one, now); err == nil {
+		t.Fatal("accepted without an anchor")
+	}
+	if n := v.Cache.Len(); n != 0 {
+		t.Errorf("%d prefixes of anchors that are gone", n)
+	}
+	v.Anchors = anchors
+	remember(t, v, two)
+}
+
+// A plain token is not the parent of anything, remembered or not.
+func TestCacheOfPlainTokens(t *testing.T) {
+	v := cached(t)
+	plain, err := delegation.Sign(delegation.Claims{
+		Issuer: issuer, Subject: alice, ClientID: orch, GrantID: "grant-1", Audience: []string{gitHost},
+		IssuedAt: now, Expires: now.Add(300 * time.Second), Scopes: []string{"repository:read"},
+	}, serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remember(t, v, plain.Token)
+	chain := below(t, rootOf(t, "grant-1", someHolder(0)), 1)
+	link := chain[len(rootOf(t, "grant-1", someHolder(0))):]
+	_, warm := v.Verify(plain.Token+link, now)
+	_, cold := verifier(t).Verify(plain.Token+link, now)
+	if warm == nil || fmt.Sprint(warm) != fmt.Sprint(cold) {
+		t.Errorf("with the cache %v, without %v", warm, cold)
+	}
+}
+
+func TestCacheInParallel(t *testing.T) {
+	v := cached(t)
+	root := rootOf(t, "grant-1", someHolder(0))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 20 {
+				remember(t, v, below(t, root, 1))
+			}
+		})
+	}
+	group.Wait()
+	if n := v.Cache.Len(); n != 64 {
+		t.Errorf("%d prefixes below one root, want 64", n)
+	}
+}
+
+// TestMemoryIsFlat: KAVACH_CHAINS=10000000 go test -run TestMemoryIsFlat
+// -timeout 0 -v ./delegation is the long run. Every chain is another one and is
+// permitted; a tenth of the roots is used again.
+func TestMemoryIsFlat(t *testing.T) {
+	chains := 8_000
+	if text := os.Getenv("KAVACH_CHAINS"); text != "" {
+		var err error
+		if chains, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := cached(t)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var full uint64 // when the cache has been full for a while
+	root, holder, key, to := "", someHolder(0), someHolder(0).private(), someHolder(1).public()
+	narrow := delegation.Narrow{ClientID: reviewer, Scopes: []string{"repository:read"}}
+	for i := range chains {
+		if i%3 == 0 {
+			root = rootOf(t, "grant-"+strconv.Itoa(i), holder)
+		}
+		chain, err := delegation.Derive(root, key, to, narrow, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		remember(t, v, chain.Chain)
+		if i == chains/2 {
+			full = heap()
+		}
+		if n := v.Cache.Len(); n > 4096 {
+			t.Fatalf("%d prefixes", n)
+		}
+	}
+	after := heap()
+	runtime.KeepAlive(v)
+	t.Logf("%d distinct chains: %.1f MB after half of them, %.1f MB after all", chains, float64(full)/1e6, float64(after)/1e6)
+	if after > full+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", full, after)
+	}
+}
