@@ -13,6 +13,9 @@
 //     refused. What a request leaves out never counts as allowed.
 //   - Derive and Exchange only narrow. Derive works offline with the holder's
 //     key; Exchange computes the claims of a new root for the server to sign.
+//   - AATStrict is a verifier apart, of the pure draft with its own order of
+//     steps, for chains of others. It shares constraints and nothing else with
+//     Verifier, and knows no scope, limit, principal or revocation.
 //   - No I/O, no clock, no goroutine, no log: callers pass now.
 //
 // # The token
