@@ -23,13 +23,13 @@ type delegateCmd struct {
 }
 
 func (c *delegateCmd) Run(w *world) error {
-	if err := onceStdin(c.Parent, c.KeyFile, c.To, c.Card, c.Manifest); err != nil {
+	if err := onceStdin(c.Parent, c.KeyFile, c.To, c.Card, c.Manifest, c.Tools); err != nil {
 		return err
 	}
 	if err := c.checkReceiver(); err != nil {
 		return err
 	}
-	narrow, err := c.narrow()
+	narrow, err := c.narrow(w)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *delegateCmd) Run(w *world) error {
 }
 
 // narrow puts the flags together.
-func (c *delegateCmd) narrow() (delegation.Narrow, error) {
+func (c *delegateCmd) narrow(w *world) (delegation.Narrow, error) {
 	n := delegation.Narrow{
 		Scopes: words(c.Scope), Audience: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth,
 	}
@@ -74,7 +74,7 @@ func (c *delegateCmd) narrow() (delegation.Narrow, error) {
 		return n, err
 	}
 	var err error
-	n.Tools, n.Limits, err = c.limits()
+	n.Tools, n.Limits, err = c.limits(w)
 	return n, err
 }
 
@@ -90,6 +90,12 @@ func delegateHint(err error) string {
 			return "write it like git.internal, git.internal:443 or *.internal"
 		}
 	case delegation.NotNarrower, delegation.AudienceWidened:
+		if refused.Dimension == delegation.DimensionTools {
+			return "name tools and arguments that the chain has, under the same types of constraint (`kavach token inspect` shows them); a chain without any gets them from its server: `kavach exchange`"
+		}
+		if refused.Dimension == delegation.DimensionCalls {
+			return "a budget is at most that of the chain, and for one resource server: --audience URL"
+		}
 		return "a link can only narrow: `kavach token inspect` shows what the chain has"
 	case delegation.DepthInvalid:
 		return "the chain allows fewer levels, is sealed, or is a plain token, which only its own server can hand on"

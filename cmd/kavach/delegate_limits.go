@@ -1,20 +1,24 @@
 package main
 
-import "github.com/kavach-dev/kavach/delegation"
+import (
+	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/jcs"
+)
 
 // limitFlags restrict a token that is being derived. What they leave out stays
 // as the parent has it.
 type limitFlags struct {
-	Tool          []string `sep:"none" placeholder:"NAME" help:"Tool it may call, with any arguments; repeatable (those of the chain)."`
+	toolFlags
 	Resource      []string `sep:"none" placeholder:"ID" help:"Resource it may touch, literal or PREFIX/*; repeatable."`
 	AllowNetwork  []string `sep:"none" placeholder:"HOST" help:"Host it may connect to, HOST, HOST:PORT or *.HOST; repeatable."`
 	NoNetwork     bool     `help:"It may connect to nothing." xor:"net"`
 	MaxFileSize   string   `placeholder:"N" help:"Most bytes to read or write (5MB, 5MiB)."`
+	MaxCalls      *int64   `placeholder:"N" help:"Most calls with it and with all that is made from it, at the one resource server it is for."`
 	AuditRequired bool     `help:"Nothing is done with it before the record of it is durable."`
 }
 
 // limits puts the flags together.
-func (f *limitFlags) limits() (tools delegation.Tools, limits delegation.Limits, err error) {
+func (f *limitFlags) limits(w *world) (tools delegation.Tools, limits delegation.Limits, err error) {
 	limits.Resources, limits.AllowNetwork = f.Resource, f.AllowNetwork
 	if f.NoNetwork {
 		if len(f.AllowNetwork) > 0 {
@@ -29,14 +33,15 @@ func (f *limitFlags) limits() (tools delegation.Tools, limits delegation.Limits,
 		}
 		limits.MaxFileSize = &size
 	}
+	if f.MaxCalls != nil {
+		if *f.MaxCalls < 1 || *f.MaxCalls > jcs.MaxInt {
+			return nil, limits, usagef("", "--max-calls %d is not a number of calls", *f.MaxCalls)
+		}
+		limits.MaxCalls = f.MaxCalls
+	}
 	if f.AuditRequired {
 		limits.AuditRequired = &f.AuditRequired
 	}
-	if len(f.Tool) > 0 {
-		tools = delegation.Tools{}
-		for _, name := range f.Tool {
-			tools[name] = delegation.AllowAnyArgs
-		}
-	}
-	return tools, limits, nil
+	tools, err = f.tools(w)
+	return tools, limits, err
 }

@@ -24,10 +24,10 @@ type exchangeCmd struct {
 }
 
 func (c *exchangeCmd) Run(w *world) error {
-	if err := onceStdin(c.Token, c.KeyFile, c.HolderFile, c.Card); err != nil {
+	if err := onceStdin(c.Token, c.KeyFile, c.HolderFile, c.Card, c.Tools); err != nil {
 		return err
 	}
-	ask, err := c.ask()
+	ask, err := c.ask(w)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (c *exchangeCmd) Run(w *world) error {
 }
 
 // ask puts the flags together.
-func (c *exchangeCmd) ask() (client.ExchangeAsk, error) {
+func (c *exchangeCmd) ask(w *world) (client.ExchangeAsk, error) {
 	ask := client.ExchangeAsk{Resources: c.Audience, TTL: c.TTL, MaxDepth: c.MaxDepth, AAT: c.AAT}
 	if c.AAT && c.Card == "" {
 		return ask, usagef("for an agent of your own: kavach token get --aat", "--aat needs --card: an AAT is bound to another key than the token it comes from")
@@ -67,6 +67,6 @@ func (c *exchangeCmd) ask() (client.ExchangeAsk, error) {
 		return ask, err
 	}
 	var err error
-	ask.Tools, ask.Limits, err = c.limits()
+	ask.Tools, ask.Limits, err = c.limits(w)
 	return ask, err
 }

@@ -58,8 +58,11 @@ func cmdIssue(ts *testscript.TestScript, neg bool, args []string) {
 	if set["network"] != "" {
 		c.Limits.AllowNetwork = strings.Fields(set["network"])
 	}
-	if set["tool"] != "" {
-		c.Tools = delegation.Tools{set["tool"]: delegation.AllowAnyArgs}
+	for _, tool := range strings.Fields(set["tool"]) {
+		if c.Tools == nil {
+			c.Tools = delegation.Tools{}
+		}
+		c.Tools[tool] = delegation.AllowAnyArgs
 	}
 	signed, err := delegation.Sign(c, delegation.ServerKey{KID: "at-script", Signer: issuerKey()})
 	ts.Check(err)
