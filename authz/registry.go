@@ -147,7 +147,7 @@ func NewRegistry(cfg RegistryConfig) (*Registry, error) {
 	}
 	g := &Registry{
 		cfg:      cfg,
-		verifier: &delegation.Verifier{Issuer: cfg.Issuer},
+		verifier: &delegation.Verifier{Issuer: cfg.Issuer, Cache: delegation.NewCache()},
 		limiter:  limiter{perMinute: cfg.RegistrationRate},
 	}
 	if cfg.Keys != nil {

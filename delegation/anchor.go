@@ -54,8 +54,8 @@ func (a Anchor) Alg() string {
 	return a.key.Alg()
 }
 
-// equal reports whether two anchors are the same key under the same kid.
-func (a Anchor) equal(b Anchor) bool {
+// Equal reports whether two anchors are the same key under the same kid.
+func (a Anchor) Equal(b Anchor) bool {
 	if a.rsa == nil || b.rsa == nil {
 		return a == b
 	}

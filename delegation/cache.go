@@ -96,7 +96,7 @@ func (v *Verifier) recall(token []byte, texts []compact) ([]part, *memory) {
 	}
 	// "A hit counts only if its anchor is still current for its kid; any change
 	// of anchors empties it."
-	if current, known := v.Anchors(anchor.kid); !known || !current.equal(anchor) {
+	if current, known := v.Anchors(anchor.kid); !known || !current.Equal(anchor) {
 		v.Cache.Clear()
 		return nil, m
 	}

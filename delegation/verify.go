@@ -36,7 +36,10 @@ func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
 	if refusal := decode(text, texts, len(known)); refusal != nil { // the rest of step 0
 		return nil, refusal
 	}
-	c := &Chain{parts: append(make([]part, 0, len(texts)), known...), memory: memory}
+	c := &Chain{parts: known, memory: memory}
+	if len(known) < len(texts) {
+		c.parts = append(make([]part, 0, len(texts)), known...)
+	}
 	var json jcs.Reader
 	for i := range texts {
 		switch {

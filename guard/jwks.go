@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -52,10 +53,12 @@ type JWKSConfig struct {
 // HTTP. A key that leaves the set verifies nothing after the next fetch. It
 // owns one goroutine, which Close ends.
 type JWKS struct {
-	cfg  JWKSConfig
-	set  atomic.Pointer[keySet]
-	stop context.CancelFunc
-	done chan struct{}
+	cfg JWKSConfig
+	set atomic.Pointer[keySet]
+	// cache is that of every set; another set than the one before empties it.
+	cache *delegation.Cache
+	stop  context.CancelFunc
+	done  chan struct{}
 
 	mu    sync.Mutex // held while fetching: callers wait for one fetch, not for many
 	tried time.Time  // when the last fetch began
@@ -64,6 +67,7 @@ type JWKS struct {
 // keySet is one fetched set; it never changes.
 type keySet struct {
 	verifier delegation.Verifier
+	anchors  map[string]delegation.Anchor
 	feed     map[string]crypto.PublicKey // keys that sign the revocation feed
 	fetched  time.Time
 }
@@ -90,7 +94,7 @@ func NewJWKS(cfg JWKSConfig) *JWKS {
 		cfg.Log = slog.Default()
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	k := &JWKS{cfg: cfg, stop: stop, done: make(chan struct{})}
+	k := &JWKS{cfg: cfg, cache: delegation.NewCache(), stop: stop, done: make(chan struct{})}
 	go k.run(ctx)
 	return k
 }
@@ -198,13 +202,21 @@ func (k *JWKS) fetch(ctx context.Context) error {
 	if len(anchors) == 0 {
 		return fmt.Errorf("%w: no key for access tokens in it", ErrFetch)
 	}
+	before := k.set.Load()
 	k.set.Store(&keySet{
 		verifier: delegation.Verifier{
 			Issuer:  k.cfg.Issuer,
 			Anchors: func(kid string) (delegation.Anchor, bool) { a, ok := anchors[kid]; return a, ok },
+			Cache:   k.cache,
 		},
-		feed: feed, fetched: now,
+		anchors: anchors, feed: feed, fetched: now,
 	})
+	// delegation.md §6: "any change of anchors empties it". What enters later
+	// from a request that began under the set before counts only while its
+	// anchor is one of the new set.
+	if before != nil && !maps.EqualFunc(before.anchors, anchors, delegation.Anchor.Equal) {
+		k.cache.Clear()
+	}
 	return nil
 }
 

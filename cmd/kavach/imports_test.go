@@ -51,6 +51,7 @@ var heavy = map[string]string{
 	"golang.org/x/crypto/argon2":         "people",
 	"golang.org/x/term":                  "cmd/kavach",
 	"github.com/compose-spec/compose-go": "", // tests only
+	"github.com/cristalhq/jwt":           "", // tests only
 	"github.com/rogpeppe/go-internal":    "", // tests only
 	"pgregory.net/rapid":                 "", // tests only
 	"github.com/google/go-cmp":           "", // tests only
