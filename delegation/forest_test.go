@@ -145,8 +145,15 @@ func (f *forest) root() {
 			{"exp": now.Unix()}, {"nbf": now.Unix() + 31}, {"exp": now.Unix() + 3590},
 		}))
 	}
+	by := byServer
+	if rarely(r, 4) {
+		by, token = byServerES, token.signedBy(serverES).under(object{"kid": "at-es"})
+		if rarely(r, 20) {
+			token = token.under(pick(r, []object{{"kid": "at-ed"}, {"alg": "Ed25519"}, {"alg": "Ed25519", "kid": "at-ed"}, {"kid": "rv-es"}, {"kid": nil}}))
+		}
+	}
 	text := token.String()
-	f.judge(text, []sheet{sheetOf(text, byServer, true, false)}, nil)
+	f.judge(text, []sheet{sheetOf(text, by, true, false)}, nil)
 }
 
 func detailsOf(tools, limits object) []any {

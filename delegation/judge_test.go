@@ -45,6 +45,9 @@ func (f *forest) judge(text string, sheets []sheet, parent *node) {
 		return
 	}
 	f.saw("accepted/" + strconv.Itoa(len(sheets)))
+	if alg, ok := sheets[0].header["alg"].(string); ok && len(sheets) > 1 {
+		f.saw("root/" + alg)
+	}
 	f.saw("alg/" + someHolders[sheets[len(sheets)-1].to].alg)
 	n := &node{text: text, sheets: sheets, chain: chain, parent: parent}
 	if parent != nil || len(sheets) == 1 {

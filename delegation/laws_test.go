@@ -233,7 +233,7 @@ func (r *run) report(t *testing.T, took time.Duration) {
 }
 
 func kindsWanted() []string {
-	list := []string{"cold", "refused/a byte", "alg/Ed25519", "alg/ES256", "constraint/*", "derive/made", "exchange/made", "exchange/root",
+	list := []string{"cold", "refused/a byte", "alg/Ed25519", "alg/ES256", "root/Ed25519", "root/ES256", "constraint/*", "derive/made", "exchange/made", "exchange/root",
 		"request/permitted", "request/refused", "exchange/request permitted", "exchange/request refused"}
 	for _, o := range operations {
 		list = append(list, "op/"+o.name)

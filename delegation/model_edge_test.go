@@ -33,11 +33,11 @@ func (s *sheet) rootVerdict(now int64) delegation.Reason {
 		return delegation.BadType
 	case s.header["alg"] != "Ed25519" && s.header["alg"] != "ES256":
 		return delegation.AlgNotAllowed
-	case s.header["kid"] != serverKey.KID:
+	case s.header["kid"] != "at-ed" && s.header["kid"] != "at-es":
 		return delegation.UnknownRoot
-	case s.header["alg"] != server.alg:
+	case s.header["alg"] != map[any]string{"at-ed": "Ed25519", "at-es": "ES256"}[s.header["kid"]]:
 		return delegation.AlgNotAllowed
-	case s.by != byServer:
+	case s.by != map[any]int{"at-ed": byServer, "at-es": byServerES}[s.header["kid"]]:
 		return delegation.SignatureInvalid
 	case s.shape != "":
 		return s.shape
@@ -49,8 +49,11 @@ func (s *sheet) rootVerdict(now int64) delegation.Reason {
 	return s.timesVerdict(nil, now)
 }
 
-// byServer stands for the server among the signers.
-const byServer = -1
+// These stand for the keys of the server among the signers.
+const (
+	byServer   = -1
+	byServerES = -2
+)
 
 func (s *sheet) timesVerdict(parent *sheet, now int64) delegation.Reason {
 	switch {

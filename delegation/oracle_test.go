@@ -3,6 +3,7 @@ package delegation_test
 import (
 	"encoding/json"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -161,7 +162,13 @@ func ruleOf(wire any, top, star bool) (rule, reading) {
 	}
 	known, result := 1, fine
 	if optional, there := m["optional"]; there {
-		if c.optional, ok = optional.(bool); !ok || !top || star {
+		c.optional, ok = optional.(bool)
+		switch {
+		case !ok && top: // whatever the type
+			return rule{}, malformed
+		case !slices.Contains(someKinds, c.kind): // nobody knows what is a member of it
+			return rule{}, unknownType
+		case !top || star:
 			return rule{}, malformed
 		}
 		known++

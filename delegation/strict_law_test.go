@@ -11,7 +11,7 @@ import (
 
 // theStrict is a verifier that knows only AAT, at the git host.
 var theStrict = delegation.AATStrict{
-	Anchors:  []delegation.AATAnchor{{Issuer: issuer, Key: server.public()}},
+	Anchors:  []delegation.AATAnchor{{Issuer: issuer, Key: server.public()}, {Issuer: issuer, Key: serverES.public()}},
 	Audience: gitHost,
 }
 

@@ -2,6 +2,7 @@ package delegation_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,8 @@ var edits = []struct {
 			json.Number("9007199254740993"), -1, []any{}, object{}, []any{1}, strings.Repeat("x", 1025)})
 	}},
 	{"unknown", func(f *forest, _ *node, link *forged) {
-		link.claims[pick(f.r, []string{"gid", "anc", "act", "status", "may_act", "Sub", "hops", "card", "note"})] = pick(f.r, []any{"x", nil, object{}, []any{"x"}})
+		link.claims[pick(f.r, []string{"gid", "anc", "act", "status", "may_act", "Sub", "SCOPE", "Aud", "Exp", "hops", "card", "note"})] =
+			pick(f.r, []any{"x", nil, object{}, []any{"x"}, someAudiences, strings.Join(someScopes, " "), now.Unix() + 3000})
 	}},
 	{"copied", func(f *forest, n *node, link *forged) { // a claim of some ancestor
 		name := pick(f.r, []string{"jti", "iss", "sub", "aud", "iat", "exp", "scope", "cnf", "par_hash", "del_depth", "del_max_depth", "authorization_details"})
@@ -139,7 +141,7 @@ func (f *forest) oneText(n *node) {
 	link := f.child(n)
 	link.payload = func(payload string) string {
 		at := f.r.IntN(len(payload))
-		switch f.r.IntN(9) {
+		switch f.r.IntN(10) {
 		case 0: // one character
 			to := pick(f.r, []byte(`"{}[]:,0123456789abet.-~\u`))
 			if payload[at] == to {
@@ -165,6 +167,8 @@ func (f *forest) oneText(n *node) {
 			return payload[:at] + pick(f.r, []string{"\xff", "\x00", "\t", "é", `\ud800`, "\xed\xa0\x80"}) + payload[at:]
 		case 7:
 			return strings.Replace(payload, pick(f.r, []string{`"min":`, `"value":`, `"max":`, `"iat":`, `"exp":`}), pick(f.r, []string{`"max":`, `"min":1,"min":`, `"x":`}), 1)
+		case 8: // the same character, written another way
+			return payload[:at] + fmt.Sprintf(`\u%04x`, payload[at]) + payload[at+1:]
 		}
 		return strings.Repeat("[", 97) + payload
 	}
@@ -234,19 +238,19 @@ func (f *forest) otherTime(n *node) {
 
 // Keys that the server may come to have instead of its own.
 var (
-	theAnchors   = delegation.AnchorSet(anchorOf(server))
+	theAnchors   = delegation.AnchorSet(anchorOf(serverKey.KID, server), anchorOf("at-es", serverES))
 	otherAnchors = []struct {
 		anchors func(kid string) (delegation.Anchor, bool)
 		reason  delegation.Reason
 	}{
 		{delegation.AnchorSet(), delegation.UnknownRoot},
-		{delegation.AnchorSet(anchorOf(ed("another server"))), delegation.SignatureInvalid},
-		{delegation.AnchorSet(anchorOf(p256("another server"))), delegation.AlgNotAllowed},
+		{delegation.AnchorSet(anchorOf(serverKey.KID, ed("another server"))), delegation.SignatureInvalid},
+		{delegation.AnchorSet(anchorOf(serverKey.KID, p256("another server"))), delegation.AlgNotAllowed},
 	}
 )
 
-func anchorOf(h holder) delegation.Anchor {
-	anchor, err := delegation.NewAnchor(serverKey.KID, h.signer.Public())
+func anchorOf(kid string, h holder) delegation.Anchor {
+	anchor, err := delegation.NewAnchor(kid, h.signer.Public())
 	if err != nil {
 		panic(err)
 	}
@@ -257,6 +261,9 @@ func anchorOf(h holder) delegation.Anchor {
 // them back.
 func (f *forest) otherAnchors(n *node) {
 	other := pick(f.r, otherAnchors)
+	if n.sheets[0].by != byServer {
+		other = otherAnchors[0]
+	}
 	f.judged, f.anchors = n.sheets, other.anchors
 	for _, v := range f.both() {
 		_, err := v.Verify(n.text, now)
