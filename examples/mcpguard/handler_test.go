@@ -3,6 +3,7 @@ package mcpguard
 import (
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,6 +26,7 @@ type bench struct {
 	handler http.Handler
 	holder  client.Credential
 	reached int
+	read    string // what reached it last
 }
 
 func newBench(t *testing.T, limits delegation.Limits) *bench {
@@ -59,8 +61,13 @@ func newBench(t *testing.T, limits delegation.Limits) *bench {
 		Tools: map[string]Tool{"read_page": {Scope: "wiki:read", Resource: func(arguments jcs.Value) string {
 			return "page/" + arguments.Get("page").Str()
 		}}},
-	}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.reached++
+		text, err := io.ReadAll(r.Body)
+		if err != nil || int64(len(text)) != r.ContentLength {
+			t.Errorf("%d bytes instead of %d: %v", len(text), r.ContentLength, err)
+		}
+		b.read = string(text)
 		fmt.Fprint(w, "{}")
 	}))
 	return b
@@ -123,6 +130,48 @@ func TestProofOnce(t *testing.T) {
 		}
 		if status := b.send(again); status != 401 || b.reached != 1 {
 			t.Errorf("the proof of %s again: %d, and %d messages reached the library", first, status, b.reached)
+		}
+	}
+}
+
+// TestMeta: chain and proof in the message are for the guard, and the library
+// reads the rest of it.
+func TestMeta(t *testing.T) {
+	b := newBench(t, delegation.Limits{MaxCalls: new(int64(2))})
+	present := func(message string) *http.Request {
+		text, err := b.holder.Present([]byte(message), resource, "", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return httptest.NewRequest(http.MethodPost, resource, strings.NewReader(string(text)))
+	}
+	want, err := jcs.Transform([]byte(call))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status := b.send(present(call)); status != 200 || b.read != string(want) {
+		t.Errorf("%d, the library read %s", status, b.read)
+	}
+	tampered := present(call)
+	text, err := io.ReadAll(tampered.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tampered.Body = io.NopCloser(strings.NewReader(strings.Replace(string(text), `"home"`, `"plan"`, 1)))
+	if status := b.send(tampered); status != 401 || b.reached != 1 {
+		t.Errorf("another page than proved: %d", status)
+	}
+	// Two carriers are none, and the budget of two is for both ways together.
+	both := present(call)
+	if err := b.holder.Authorize(both, "", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if status := b.send(both); status != 400 {
+		t.Errorf("two carriers: %d", status)
+	}
+	for i, status := range []int{200, 403} {
+		if got := b.send(b.request(t, call)); got != status {
+			t.Errorf("%d: %d", i, got)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/guard"
@@ -40,9 +39,6 @@ type Tool struct {
 	Resource func(arguments jcs.Value) string
 }
 
-// maxBody is more than any call of these tools.
-const maxBody = 1 << 20
-
 // free are the methods that give nothing away: any genuine token may have the
 // handshake and the list of tools, which is the same for everybody. A client
 // learns what its token lacks when it calls a tool, and can then ask for it.
@@ -61,9 +57,15 @@ func Handler(c Config, server http.Handler) http.Handler {
 	// stops after it has verified the token, and step asks it the rest.
 	protect := guard.Authenticate(guard.Config{
 		Resource: c.Resource, Verifier: c.Verifier, Baseline: c.Baseline,
-		// A chain may be used for calls, which are POSTs, with a proof over the
+		// A chain may be used for calls, which are POSTs, with a DPoP proof over the
 		// request. It does not cover the body: TLS has to end here.
 		DPoPForWrites: true,
+		// Or chain and a proof of the message itself come in its _meta, which has
+		// room for a longer chain.
+		MCP: true,
+		// Tokens may be good for so many calls. One process counts for itself; for
+		// several give a store that they share.
+		Counters: guard.NewCounters(guard.CountersConfig{}),
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.step(w, r, server) })))
@@ -86,19 +88,18 @@ func (c Config) step(w http.ResponseWriter, r *http.Request, server http.Handler
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	switch method := message.Get("method").Str(); {
-	case r.Method != http.MethodPost || slices.Contains(free, method):
-	case method == "tools/call":
-		params := message.Get("params")
-		tool, known := c.Tools[params.Get("name").Str()]
+	switch {
+	case r.Method != http.MethodPost || slices.Contains(free, message.Method):
+	case message.Method == "tools/call":
+		tool, known := c.Tools[message.Call.Name]
 		if !known {
 			http.Error(w, "there is no such tool", http.StatusNotFound)
 			return
 		}
 		need := delegation.Request{
 			Scope:    delegation.AllOf(tool.Scope),
-			Tool:     delegation.Given(delegation.Call{Name: params.Get("name").Str(), Arguments: params.Get("arguments")}),
-			Resource: delegation.Given(tool.Resource(params.Get("arguments"))),
+			Tool:     delegation.Given(message.Call),
+			Resource: delegation.Given(tool.Resource(message.Call.Arguments)),
 			Network:  delegation.None[string](), // no tool here opens a connection
 			Size:     delegation.None[int64](),  // or moves a file
 		}
@@ -123,29 +124,25 @@ func allows(ctx context.Context, need delegation.Request) error {
 }
 
 // read reads the message and puts it back for the server. Two readers of one
-// text must not see two calls, so it is strict: one object, no member twice, and
-// none that a library which folds case would take for another.
-func read(w http.ResponseWriter, r *http.Request) (jcs.Value, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// text must not see two calls, so it is read strictly: one object, no member
+// twice, and none that a library which folds case would take for another. A
+// chain in it was for the guard, and goes no further.
+func read(w http.ResponseWriter, r *http.Request) (delegation.Message, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, delegation.MaxMessage))
 	if err != nil {
-		return jcs.Value{}, errors.New("the body cannot be read or is too large")
+		return delegation.Message{}, errors.New("the body cannot be read or is too large")
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	if r.Method != http.MethodPost {
-		return jcs.Value{}, nil
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return delegation.Message{}, nil
 	}
-	message, err := jcs.Parse(body, jcs.Limits{Bytes: maxBody})
-	if err != nil || message.Kind() != jcs.Object {
-		return jcs.Value{}, errors.New("the body is not one JSON-RPC message")
+	message, err := delegation.ParseMessage(body)
+	if err == nil && message.Presented != nil {
+		body, err = message.Bare()
 	}
-	for _, object := range []jcs.Value{message, message.Get("params")} {
-		for name := range object.Fields() {
-			for _, known := range []string{"method", "params", "name", "arguments"} {
-				if name != known && strings.EqualFold(name, known) {
-					return jcs.Value{}, errors.New("the body has a member that is almost " + known)
-				}
-			}
-		}
+	if err != nil {
+		return delegation.Message{}, errors.New("the body is not one JSON-RPC message, strictly written")
 	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return message, nil
 }
