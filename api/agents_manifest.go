@@ -83,6 +83,7 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, u authz.Manifest
 	s.answerAgent(w, r, http.StatusOK, a)
 }
 
+// actor is who acts with a chain, as records name it.
 func actor(chain *delegation.Chain) authz.Actor {
 	return authz.Actor{Agent: chain.Agent(), Sub: chain.Principal(), Via: "api"}
 }
