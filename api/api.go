@@ -96,6 +96,8 @@ type Config struct {
 	Agents  Agents
 	People  People
 	Auditor Auditor
+	// Revoker ends grants and keys. Nil: there are no such endpoints.
+	Revoker Revoker
 	// Resources says who may report on what, Spent which proofs were reported.
 	Resources Resources
 	Spent     Spent
@@ -157,6 +159,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("GET /api/v1/agents/{id}/manifests", s.guarded(s.listManifests))
 	mux.Handle("POST /api/v1/agents/{id}/suspend", s.guarded(s.suspendAgent))
 	mux.Handle("POST /api/v1/agents/{id}/resume", s.guarded(s.resumeAgent))
+	s.revocations(mux)
 	mux.Handle("GET "+entriesPath, s.guarded(s.listEntries))
 	mux.Handle("POST "+entriesPath, s.guarded(s.reportEntries))
 	mux.Handle("GET "+entriesPath+"/{id}", s.guarded(s.showEntry))

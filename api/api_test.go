@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	s, err := api.New(api.Config{
 		Issuer:   issuer,
 		Verifier: &delegation.Verifier{Issuer: issuer, Anchors: func(kid string) (delegation.Anchor, bool) { return anchor, kid == "at-test" }},
-		Agents:   w, People: w, Auditor: w, Resources: w, Spent: w, Commit: w, Refusals: w,
+		Agents:   w, People: w, Auditor: w, Revoker: w, Resources: w, Spent: w, Commit: w, Refusals: w,
 	})
 	if err != nil {
 		t.Fatal(err)

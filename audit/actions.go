@@ -19,6 +19,7 @@ const (
 	Revoke   = "revoke"
 	// RevokeLift takes back the revocation of a key or a client.
 	RevokeLift = "revoke.lift"
+	RevokeRead = "revoke.read"
 
 	ConsentGrant    = "consent.grant"
 	ConsentDeny     = "consent.deny"
@@ -79,7 +80,7 @@ const ReporterPrefix = "rs."
 
 var actions = map[string]bool{
 	TokenIssue: true, TokenRefresh: true, TokenRefuse: true, TokenIntrospect: true,
-	AuthorizeRefuse: true, Delegate: true, Verified: true, Revoke: true, RevokeLift: true,
+	AuthorizeRefuse: true, Delegate: true, Verified: true, Revoke: true, RevokeLift: true, RevokeRead: true,
 	ConsentGrant: true, ConsentDeny: true, ConsentWithdraw: true,
 	Login: true, LoginFail: true, SessionStart: true, SessionEnd: true, SetupDone: true,
 	AuditRead: true, AuditSeal: true, AuditRestart: true, AuditSummary: true, AuditExport: true, AuditRefuse: true,

@@ -94,7 +94,7 @@ func (m *Main) assemble(ctx context.Context) error {
 	}
 	programs, err := api.New(api.Config{
 		Issuer: m.Issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Agents: agents, People: d.registry,
-		Auditor: reader, Resources: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: nonces,
+		Auditor: reader, Resources: d.registry, Revoker: d.registry, Spent: d.store, Commit: d.log, Refusals: d.log, Replays: replays, Nonces: nonces,
 		Counters: counters, TrustedProxies: trusted, Now: now, Log: m.Log,
 	})
 	if err != nil {
