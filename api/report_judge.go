@@ -88,7 +88,7 @@ func (s *Server) judge(catalog *authz.Catalog, by string, r *report) told {
 		e.Agent = chain.Agent()
 		return told{asserted: fitting(unproved(e, unprovedUnbound))}
 	}
-	proof, why := s.checkProof(catalog, by, r, chain, at, now)
+	proof, why := s.checkEither(catalog, by, r, chain, at, now)
 	if why != "" {
 		return told{asserted: fitting(unproved(e, why))}
 	}
@@ -98,8 +98,8 @@ func (s *Server) judge(catalog *authz.Catalog, by string, r *report) told {
 	return told{
 		asserted: fitting(unproved(e, string(delegation.Replayed))), proved: &proved,
 		claim: claim{
-			proof: claimKey(by, proof.ReplayKey()), event: claimKey(by, proof.ReplayKey(), r.event),
-			until: proof.IssuedAt.Add(reportAge + agent.ProofWindow + delegation.IatSkew + time.Second),
+			proof: claimKey(by, proof.replayKey), event: claimKey(by, proof.replayKey, r.event),
+			until: proof.issuedAt.Add(reportAge + agent.ProofWindow + delegation.IatSkew + time.Second),
 		},
 	}
 }
@@ -125,17 +125,69 @@ func (s *Server) verifyAt(r *report, at time.Time) (*delegation.Chain, error) {
 	return s.cfg.Verifier.Verify(r.credential, time.Unix(first-1, 0))
 }
 
+// shown is a proof of either kind that held. Both kinds share their jtis.
+type shown struct {
+	replayKey string
+	issuedAt  time.Time
+}
+
+// checkEither checks the proof of the request, or that of the call.
+func (s *Server) checkEither(catalog *authz.Catalog, by string, r *report, chain *delegation.Chain, at, now time.Time) (shown, string) {
+	if r.callProof != "" {
+		proof, why := s.checkCallProof(catalog, by, r, chain, at, now)
+		if why != "" {
+			return shown{}, why
+		}
+		return shown{proof.ReplayKey(), proof.IssuedAt}, ""
+	}
+	proof, why := s.checkProof(catalog, by, r, chain, at, now)
+	if why != "" {
+		return shown{}, why
+	}
+	return shown{proof.ReplayKey(), proof.IssuedAt}, ""
+}
+
+// inTime says why a proof cannot be judged any more, or yet; "" if it can.
+func inTime(chain *delegation.Chain, at, now time.Time) string {
+	switch {
+	case at.After(now.Add(delegation.IatSkew)):
+		return string(delegation.NotYetValid)
+	case at.Before(now.Add(-reportAge)) || chain.Expires().Before(now.Add(-reportAge)):
+		return unprovedOutdated
+	}
+	return ""
+}
+
+// checkCallProof says why the AAT proof does not show that the holder of the
+// chain meant some call at this reporter at that time; "" if it does. Which call
+// it was the reporter does not say here, and the proof is dropped.
+func (s *Server) checkCallProof(catalog *authz.Catalog, by string, r *report, chain *delegation.Chain, at, now time.Time) (agent.VerifiedAATProof, string) {
+	var none agent.VerifiedAATProof
+	if why := inTime(chain, at, now); why != "" {
+		return none, why
+	}
+	audience, _ := audienceOf(catalog, by, r.entry.Resource)
+	if audience == by || chain.For(audience) != nil {
+		return none, string(delegation.AudienceMismatch)
+	}
+	proof, err := agent.VerifyAATProof(r.callProof, agent.AATCheck{
+		Key: chain.Key(), LID: chain.LID(), LeafJTI: chain.JTI(), Audience: audience, UnmatchedCall: true, Now: at,
+	})
+	if err != nil {
+		return none, string(delegation.HolderBindingFailed)
+	}
+	return proof, ""
+}
+
 // checkProof says why the proof does not show that the holder of the chain made
 // a request to this reporter at that time; "" if it does.
 func (s *Server) checkProof(catalog *authz.Catalog, by string, r *report, chain *delegation.Chain, at, now time.Time) (agent.VerifiedProof, string) {
 	var none agent.VerifiedProof
-	switch {
-	case r.proof == "":
+	if r.proof == "" {
 		return none, unprovedNoProof
-	case at.After(now.Add(delegation.IatSkew)):
-		return none, string(delegation.NotYetValid)
-	case at.Before(now.Add(-reportAge)) || chain.Expires().Before(now.Add(-reportAge)):
-		return none, unprovedOutdated
+	}
+	if why := inTime(chain, at, now); why != "" {
+		return none, why
 	}
 	audience, _ := audienceOf(catalog, by, r.entry.Resource)
 	if audience == by {

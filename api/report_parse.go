@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/guard"
@@ -20,9 +21,9 @@ type report struct {
 	event string
 	// lid names the token: what the reporter sent, or that of the credential.
 	lid string
-	// credential and proof are looked at and dropped; method and url are those
-	// of the request that the proof is about.
-	credential, proof, method, url string
+	// credential, proof and callProof, which is an AAT proof, are looked at and
+	// dropped; method and url are those of the request that the proof is about.
+	credential, proof, callProof, method, url string
 	// requested is the time they are judged as of, in Unix milliseconds; 0:
 	// observed.
 	requested int64
@@ -72,7 +73,7 @@ func parseReport(v jcs.Value) (r report, problem string) {
 	texts := map[string]*string{
 		"id": &r.entry.ID, "action": &r.entry.Action, "resource": &r.entry.Resource, "result": &r.entry.Result,
 		"reason": &r.entry.Reason, "lid": &r.lid, "credential": &r.credential, "proof": &r.proof,
-		"method": &r.method, "url": &r.url,
+		"method": &r.method, "url": &r.url, "call_proof": &r.callProof,
 	}
 	for name, member := range v.Fields() {
 		var ok bool
@@ -126,9 +127,11 @@ func (r *report) check() (problem string) {
 		return "a proof comes with credential, method and url"
 	case r.proof == "" && (r.method != "" || r.url != ""):
 		return "method and url come with a proof"
+	case r.callProof != "" && (r.credential == "" || r.proof != ""):
+		return "call_proof comes with a credential and in the place of a proof"
 	case r.method != "" && !httpMethod.MatchString(r.method):
 		return "method is not one"
-	case len(r.url) > maxReportURL || len(r.credential) > delegation.MaxChainBody || len(r.proof) > delegation.MaxToken:
+	case len(r.url) > maxReportURL || len(r.credential) > delegation.MaxChainBody || len(r.proof) > delegation.MaxToken || len(r.callProof) > agent.MaxAATProof:
 		return "credential, proof or url is too long"
 	}
 	return ""

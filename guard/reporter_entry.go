@@ -21,12 +21,15 @@ type wireEntry struct {
 	Result    string `json:"result"`
 	Reason    string `json:"reason,omitempty"`
 	// LID names the token where the credential itself is not sent.
-	LID        string     `json:"lid,omitempty"`
-	Credential string     `json:"credential,omitempty"`
-	Proof      string     `json:"proof,omitempty"`
-	Method     string     `json:"method,omitempty"`
-	URL        string     `json:"url,omitempty"`
-	Detail     wireDetail `json:"detail,omitzero"`
+	LID        string `json:"lid,omitempty"`
+	Credential string `json:"credential,omitempty"`
+	Proof      string `json:"proof,omitempty"`
+	Method     string `json:"method,omitempty"`
+	URL        string `json:"url,omitempty"`
+	// CallProof is an AAT proof, which is over a call and not over a method and
+	// a URL.
+	CallProof string     `json:"call_proof,omitempty"`
+	Detail    wireDetail `json:"detail,omitzero"`
 
 	// bearer is the lid of a credential that anybody could use.
 	bearer string
@@ -34,7 +37,7 @@ type wireEntry struct {
 
 // length is about how many bytes the entry takes in a batch.
 func (e *wireEntry) length() int {
-	return 400 + len(e.Resource) + len(e.Credential) + len(e.Proof) + len(e.URL)
+	return 400 + len(e.Resource) + len(e.Credential) + len(e.Proof) + len(e.CallProof) + len(e.URL)
 }
 
 type wireDetail struct {
@@ -55,8 +58,10 @@ const (
 	resultFailed  = "failed"
 )
 
-// stored is the entry as it may lie on a disk.
+// stored is the entry as it may lie on a disk: without what a finder could use,
+// and without the arguments of a call, which its proof repeats.
 func (e wireEntry) stored() wireEntry {
+	e.CallProof = ""
 	if e.bearer != "" {
 		e.LID, e.Credential, e.bearer = e.bearer, "", ""
 	}
@@ -119,6 +124,10 @@ func (r *Reporter) attach(e *wireEntry, d Decision) {
 	e.Credential = credential
 	if !bound {
 		e.bearer = d.Chain.LID()
+		return
+	}
+	if d.ProofOfCall {
+		e.CallProof = proof
 		return
 	}
 	if proof != "" && e.Detail.Method != "" && d.URL != "" {
