@@ -15,10 +15,15 @@ import (
 type agentCmds struct {
 	Create   agentCreateCmd   `cmd:"" group:"offline" help:"Make an agent's key and signed manifest; prints its id."`
 	Card     agentCardCmd     `cmd:"" group:"offline" help:"Sign a key card: tell a delegator which key is this agent's."`
-	Enrol    agentEnrolCmd    `cmd:"" group:"operator" help:"Print a token that lets one agent register, once."`
+	Manifest agentManifestCmd `cmd:"" group:"offline" help:"Verify a manifest and show it: the first, a history, or one with a countersignature."`
+	Enrol    agentEnrolCmd    `cmd:"" group:"operator" help:"Print a token that lets one agent register, or change its key, once."`
 	List     agentListCmd     `cmd:"" group:"operator" help:"List agents."`
 	Show     agentShowCmd     `cmd:"" group:"operator" help:"Show an agent."`
 	Grant    agentGrantCmd    `cmd:"" group:"operator" help:"Set what an agent may get on its own authentication."`
+	Suspend  agentSuspendCmd  `cmd:"" group:"operator" help:"Stop an agent: it gets no tokens, and those it has are dead."`
+	Resume   agentResumeCmd   `cmd:"" group:"operator" help:"Let a suspended agent act again."`
+	Update   agentUpdateCmd   `cmd:"" group:"agent" help:"Sign the next manifest of an agent, and tell its server."`
+	Rotate   agentRotateCmd   `cmd:"" group:"agent" help:"Give an agent a new key, and tell its server."`
 	Register agentRegisterCmd `cmd:"" group:"agent" help:"Register an agent at a server, with its manifest and an enrolment token."`
 }
 
@@ -34,6 +39,7 @@ type agentView struct {
 	Scopes          []string `json:"scopes"`
 	Capabilities    []string `json:"capabilities"`
 	MaxDepth        int      `json:"max_depth"`
+	ManifestSeq     int64    `json:"manifest_seq"`
 	ManifestExpires string   `json:"manifest_expires"`
 	Created         string   `json:"created"`
 
@@ -54,8 +60,8 @@ func viewGrant(g authz.Grant) grantView {
 func (d *deployment) viewAgent(ctx context.Context, a authz.Agent, names map[string]string) (agentView, error) {
 	v := agentView{
 		ID: a.ID, Name: a.Name, Owner: a.Owner, OwnerName: names[a.Owner], Status: string(a.Status),
-		Version: a.Version, Purpose: a.Purpose, Scopes: a.Scopes, Capabilities: a.Capabilities, MaxDepth: a.MaxDepth,
-		ManifestExpires: when(a.ManifestExpires), Created: when(a.Created),
+		Version: a.Version, Purpose: a.Purpose, Scopes: a.Scopes, Capabilities: append([]string{}, a.Capabilities...), MaxDepth: a.MaxDepth,
+		ManifestSeq: a.ManifestSeq, ManifestExpires: when(a.ManifestExpires), Created: when(a.Created),
 	}
 	g, err := d.agents.StandingGrant(ctx, a.ID)
 	if errors.Is(err, authz.ErrNotFound) {
@@ -152,34 +158,61 @@ func (f ownerFlag) find(w *world, d *deployment, idOrName string) (authz.Agent, 
 }
 
 type agentEnrolCmd struct {
-	Owner string        `required:"" placeholder:"USER" help:"The person who will answer for the agent."`
+	Owner string        `placeholder:"USER" help:"The person who will answer for the agent; without --agent it must be said."`
+	Agent string        `placeholder:"AGENT" help:"Id or name of an agent that is there: the token allows a change of its key, and nothing else."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token works (${default}, at most 720h)."`
 	placeFlags
 	jsonFlag
 }
 
 func (c *agentEnrolCmd) Run(w *world) error {
+	if c.Owner == "" && c.Agent == "" {
+		return usagef("", "give --owner for a new agent, or --agent for a key change")
+	}
 	d, err := c.openRegistry(w)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	owner, err := d.user(w, c.Owner)
+	token, enrolment, err := c.enrol(w, d)
 	if err != nil {
 		return err
 	}
-	token, enrolment, err := d.agents.Enrol(w.ctx, byOperator, owner.ID, c.TTL)
-	if err != nil {
-		return fmt.Errorf("making an enrolment token: %w", operatorError(err))
-	}
 	if c.JSON {
 		return w.printJSON(map[string]string{
-			"enrolment_token": token.Reveal(), "owner": owner.ID, "expires": when(enrolment.Expires),
+			"enrolment_token": token.Reveal(), "owner": enrolment.Owner, "expires": when(enrolment.Expires),
 		})
 	}
 	fmt.Fprintln(w.stdout, token.Reveal())
+	if enrolment.Renews != "" {
+		w.note("hint: it works once, until %s: kavach agent rotate --issuer URL --key-file F --manifest F --enrolment-file -", when(enrolment.Expires))
+		return nil
+	}
 	w.note("hint: it works once, until %s: kavach agent register --issuer URL --key-file F --manifest F --enrolment-file -", when(enrolment.Expires))
 	return nil
+}
+
+// enrol makes the token: for a new agent of the owner, or for one that is there.
+func (c *agentEnrolCmd) enrol(w *world, d *deployment) (authz.Secret, authz.Enrolment, error) {
+	if c.Agent != "" {
+		found, err := ownerFlag{c.Owner}.find(w, d, c.Agent)
+		if err != nil {
+			return authz.Secret{}, authz.Enrolment{}, err
+		}
+		return enrolled(d.agents.EnrolKey(w.ctx, byOperator, found.ID, c.TTL))
+	}
+	owner, err := d.user(w, c.Owner)
+	if err != nil {
+		return authz.Secret{}, authz.Enrolment{}, err
+	}
+	return enrolled(d.agents.Enrol(w.ctx, byOperator, owner.ID, c.TTL))
+}
+
+func enrolled(token authz.Secret, e authz.Enrolment, err error) (authz.Secret, authz.Enrolment, error) {
+	if err != nil {
+		err = fmt.Errorf("making an enrolment token: %w", operatorError(err))
+	}
+	return token, e, err
 }
 
 type agentListCmd struct {
@@ -263,7 +296,7 @@ func (c *agentShowCmd) Run(w *world) error {
 	return w.fields("id", v.ID, "name", v.Name, "owner", v.OwnerName+" ("+v.Owner+")", "status", v.Status, "version", v.Version,
 		"purpose", v.Purpose, "may ask for", strings.Join(v.Scopes, " "), "capabilities", strings.Join(v.Capabilities, " "),
 		"max depth", strconv.Itoa(v.MaxDepth), "granted", granted, "granted depth", depth, "granted hours", hours,
-		"manifest until", v.ManifestExpires, "registered", v.Created)
+		"manifest", strconv.FormatInt(v.ManifestSeq, 10)+", until "+v.ManifestExpires, "registered", v.Created)
 }
 
 // agentGrantCmd replaces the standing grant of an agent.

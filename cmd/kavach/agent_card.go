@@ -27,18 +27,17 @@ func (c *agentCardCmd) Run(w *world) error {
 	if !agent.IsID(c.Audience) && checkIssuer(c.Audience) != nil {
 		return usagef("an agent's id has 43 characters; `kavach agent create` prints it, and `kavach agent show`", "--audience %q is neither an agent's id nor an issuer's URL", c.Audience)
 	}
-	identity, err := w.readPrivateKey(c.KeyFile)
+	identity, id, err := w.readIdentity(c.KeyFile)
 	if err != nil {
 		return err
 	}
-	id := identity.Public().Thumbprint()
 	holder, err := c.holder(w, id)
 	if err != nil {
 		return err
 	}
 	now := w.now()
 	card, err := agent.SignCard(identity, agent.Card{
-		Audience: c.Audience, Key: holder.Public(), IssuedAt: now, Expires: now.Add(c.TTL),
+		Agent: id, Audience: c.Audience, Key: holder.Public(), IssuedAt: now, Expires: now.Add(c.TTL),
 	})
 	if err != nil {
 		return err

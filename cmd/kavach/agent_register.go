@@ -33,7 +33,7 @@ func (c *agentRegisterCmd) Run(w *world) error {
 	if err := errors.Join(checkIssuer(c.Issuer), onceStdin(c.KeyFile, c.Manifest, c.EnrolmentFile)); err != nil {
 		return err
 	}
-	key, err := w.readPrivateKey(c.KeyFile)
+	key, id, err := w.readIdentity(c.KeyFile)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (c *agentRegisterCmd) Run(w *world) error {
 	if err != nil {
 		return fmt.Errorf("reading the manifest %s: %w", c.Manifest, err)
 	}
-	if m.ID != key.Public().Thumbprint() {
+	if m.ID != id || m.Key != key.Public() {
 		return fmt.Errorf("the manifest %s belongs to another key than %s", c.Manifest, c.KeyFile)
 	}
 	assertion, err := agent.SignAssertion(key, m.ID, c.Issuer, w.now(), assertionLife)

@@ -13,7 +13,10 @@ type receiverFlags struct {
 	To       string `placeholder:"FILE" help:"The receiver's public JWK, as 'kavach holder new' prints it; with --agent."`
 	Agent    string `placeholder:"ID" help:"The receiver's agent id; in the chain it is your word."`
 	Card     string `placeholder:"FILE" help:"The receiver's key card, in place of --to and --agent; with --manifest."`
-	Manifest string `placeholder:"FILE" help:"The receiver's manifest, which the card must verify against."`
+	Manifest string `placeholder:"FILE" help:"The receiver's manifest, which the card must verify against: the first one, its history, or one with a countersignature."`
+
+	JWKS   string `name:"jwks" placeholder:"FILE" help:"The key set of the server that countersigned the manifest."`
+	Issuer string `placeholder:"URL" help:"That server."`
 }
 
 // checkReceiver wants one of the two ways, and all of it.
@@ -39,7 +42,7 @@ func (f receiverFlags) receiver(w *world, parent string, n *delegation.Narrow) (
 	if err != nil {
 		return agent.PublicKey{}, err
 	}
-	m, err := agent.VerifyManifest(manifest, w.now())
+	m, err := w.verifyManifest(manifest, f.JWKS, f.Issuer)
 	if err != nil {
 		return agent.PublicKey{}, fmt.Errorf("reading the manifest %s: %w", f.Manifest, err)
 	}

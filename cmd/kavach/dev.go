@@ -113,7 +113,7 @@ func readCreatedAgent(folder, name string, now time.Time) (createdAgent, error) 
 	if err != nil {
 		return made, err
 	}
-	if made.key, err = agent.ParsePrivateKey(jwk); err != nil {
+	if made.key, made.ID, err = agent.ParseIdentity(jwk); err != nil {
 		return made, fmt.Errorf("reading %s: %w", made.KeyFile, err)
 	}
 	made.manifest = strings.TrimSpace(string(manifest))
@@ -121,7 +121,7 @@ func readCreatedAgent(folder, name string, now time.Time) (createdAgent, error) 
 	if err != nil {
 		return made, fmt.Errorf("reading %s: %w", made.ManifestFile, err)
 	}
-	if made.ID = made.key.Public().Thumbprint(); made.ID != read.ID {
+	if made.ID != read.ID || made.key.Public() != read.Key {
 		return made, fmt.Errorf("%s and %s belong to different agents", made.KeyFile, made.ManifestFile)
 	}
 	return made, nil

@@ -58,20 +58,27 @@ func (c *holderShowCmd) Run(w *world) error {
 
 // readPrivateKey reads a key file and warns if others can read it too.
 func (w *world) readPrivateKey(name string) (agent.PrivateKey, error) {
+	key, _, err := w.readIdentity(name)
+	return key, err
+}
+
+// readIdentity is readPrivateKey for the key of an agent, and returns its id:
+// that of an agent that has changed its key stands in the file.
+func (w *world) readIdentity(name string) (agent.PrivateKey, string, error) {
 	data, err := w.read(name)
 	if err != nil {
-		return agent.PrivateKey{}, err
+		return agent.PrivateKey{}, "", err
 	}
-	key, err := agent.ParsePrivateKey(data)
+	key, id, err := agent.ParseIdentity(data)
 	if err != nil {
 		if v, parseErr := jcs.Parse(data, jcs.Limits{Bytes: agent.MaxToken}); parseErr == nil && v.Get("kty").Exists() && !v.Get("d").Exists() {
 			err = errors.New("it holds a public key")
 		}
-		return agent.PrivateKey{}, withHint(fmt.Errorf("reading the key file %s: %w", name, err),
+		return agent.PrivateKey{}, "", withHint(fmt.Errorf("reading the key file %s: %w", name, err),
 			"a key file is one private JWK, as `kavach agent create` and `kavach holder new` write it")
 	}
 	w.warnIfShared(name)
-	return key, nil
+	return key, id, nil
 }
 
 // readPublicKey reads a public JWK. A private one is refused: it was given

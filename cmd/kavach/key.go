@@ -23,6 +23,7 @@ type keyView struct {
 // purposes says in words what a key is for.
 var purposes = map[string]string{
 	"at":     "signs access tokens",
+	"mf":     "countersigns manifests",
 	"rv":     "signs the revocation feed",
 	"cookie": "seals browser sessions",
 	"cursor": "seals cursors",

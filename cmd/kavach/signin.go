@@ -28,11 +28,11 @@ func (f agentFlags) signer(w *world) (*client.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := w.readPrivateKey(f.KeyFile)
+	key, id, err := w.readIdentity(f.KeyFile)
 	if err != nil {
 		return nil, err
 	}
-	a, err := client.New(client.Config{Issuer: f.Issuer, Key: key, Transport: transport, Now: w.now})
+	a, err := client.New(client.Config{Issuer: f.Issuer, Key: key, ID: id, Transport: transport, Now: w.now})
 	if err != nil {
 		return nil, plain(err)
 	}
