@@ -19,23 +19,27 @@ import (
 // callCmd sends one request as the holder of a token would: with token and
 // proof where the token is for, and nowhere that any link does not allow.
 type callCmd struct {
-	URL      string        `arg:"" name:"url" help:"What to call."`
-	Method   string        `placeholder:"METHOD" help:"Method of the request (GET; POST with --data-file)."`
-	DataFile string        `placeholder:"FILE" help:"Body of the request; - is standard input."`
-	Header   []string      `sep:"none" placeholder:"NAME: VALUE" help:"A header of the request; repeatable. Token and proof come by themselves."`
-	Include  bool          `help:"Print status and headers of the answer before its body."`
-	Timeout  time.Duration `default:"60s" help:"How long the answer may take (${default})."`
+	URL      string   `arg:"" name:"url" help:"What to call."`
+	Method   string   `placeholder:"METHOD" help:"Method of the request (GET; POST with --data-file)."`
+	DataFile string   `placeholder:"FILE" help:"Body of the request; - is standard input."`
+	Header   []string `sep:"none" placeholder:"NAME: VALUE" help:"A header of the request; repeatable. Token and proof come by themselves."`
+	callProof
+	Include bool          `help:"Print status and headers of the answer before its body."`
+	Timeout time.Duration `default:"60s" help:"How long the answer may take (${default})."`
 	heldFlags
 	reachFlags
 	reportFlags
 }
 
 func (c *callCmd) Run(w *world) error {
-	if err := onceStdin(c.TokenFile, c.KeyFile, c.DataFile); err != nil {
+	if err := onceStdin(c.TokenFile, c.KeyFile, c.DataFile, c.ArgumentsFile); err != nil {
 		return err
 	}
 	request, err := c.request(w)
 	if err != nil {
+		return err
+	}
+	if request, err = c.prove(w, request); err != nil {
 		return err
 	}
 	credential, err := c.credential(w)
@@ -46,6 +50,7 @@ func (c *callCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
+	transport.MCP, transport.ProveCalls = c.MCP, c.MCP
 	defer transport.CloseIdleConnections()
 	if transport.Report, err = c.report(w, c.reachFlags, credential); err != nil {
 		return err
@@ -100,7 +105,7 @@ func (c *callCmd) headers() (http.Header, error) {
 		switch {
 		case !ok || name == "":
 			return nil, usagef("write it like --header 'Accept: text/plain'", "--header %q is not NAME: VALUE", oneLine(name))
-		case name == "Authorization" || name == "Dpop" || name == "Cookie" || name == "Proxy-Authorization":
+		case name == "Authorization" || name == "Dpop" || name == "Aat-Proof" || name == "Cookie" || name == "Proxy-Authorization":
 			// Every user of the machine can read arguments (design §4.8).
 			return nil, usagef("the token comes from --token-file, and its proof by itself", "--header does not take %s", name)
 		case name == "Host" || name == "Content-Length" || name == "Transfer-Encoding" || name == "Connection":
