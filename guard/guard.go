@@ -38,7 +38,7 @@
 //	})
 //	http.Handle("/diff", protect(handler))
 //
-// The middleware starts no goroutine; a JWKS and a Reporter own one each.
+// The middleware starts no goroutine; a JWKS, a Feed and a Reporter own one each.
 package guard
 
 import (

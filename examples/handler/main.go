@@ -34,13 +34,17 @@ func main() {
 	// is away the document host goes on.
 	keys := guard.NewJWKS(guard.JWKSConfig{Issuer: *issuer, URL: *issuer + "/.well-known/jwks.json"})
 	defer keys.Close()
+	// So is what was revoked, every five seconds. A minute after kavach went away
+	// nobody knows that any more: documents are still read, and not written on.
+	feed := guard.NewFeed(guard.FeedConfig{Issuer: *issuer, Keys: keys})
+	defer feed.Close()
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.SetFlags(0)
 	log.Printf("ready %s", *resource)
-	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, Handler: handler(*issuer, *resource, keys)}
+	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, Handler: handler(*issuer, *resource, keys, feed)}
 	log.Fatal(s.Serve(listener))
 }
 
@@ -50,12 +54,13 @@ var documents = map[string]string{
 	"minutes": strings.Repeat("It was said that, and answered that.\n", 1000),
 }
 
-func handler(issuer, resource string, keys guard.Verifier) http.Handler {
+func handler(issuer, resource string, keys guard.Verifier, feed guard.Revocations) http.Handler {
 	protect := guard.Require(guard.Config{
-		Resource: resource,
-		Verifier: keys,
-		Baseline: []string{"docs:read"},
-		NeedOf:   need,
+		Resource:    resource,
+		Verifier:    keys,
+		Revocations: feed,
+		Baseline:    []string{"docs:read"},
+		NeedOf:      need,
 		// A chain of delegations may be used for writing, too, with a proof of
 		// the holder's key over method and URL. TLS has to end here: such a proof
 		// does not cover the body.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,8 +21,46 @@ import (
 // issuer is all that the document host knows of a kavach: an address with public
 // keys. Its tokens are signed here, in the test.
 type issuer struct {
-	url string
-	key delegation.ServerKey
+	url  string
+	key  delegation.ServerKey
+	feed *feed
+}
+
+// feed is what the issuer says is revoked.
+type feed struct {
+	signer ed25519.PrivateKey
+
+	mu     sync.Mutex // guards what follows
+	away   bool
+	claims delegation.FeedClaims // read now, unless they say when
+}
+
+func (f *feed) publish(c delegation.FeedClaims) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.claims = c
+}
+
+func (f *feed) goAway() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away = true
+}
+
+func (f *feed) serve(w http.ResponseWriter, issuer string) {
+	f.mu.Lock()
+	c, away := f.claims, f.away
+	f.mu.Unlock()
+	c.Issuer = issuer
+	if c.IssuedAt.IsZero() {
+		c.IssuedAt = time.Now()
+	}
+	token, err := delegation.SignFeed(c, "rv-test", f.signer)
+	if err != nil || away {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, token)
 }
 
 func newIssuer(t *testing.T) issuer {
@@ -30,11 +69,20 @@ func newIssuer(t *testing.T) issuer {
 		t.Fatal(err)
 	}
 	key := delegation.ServerKey{KID: "at-test", Signer: private}
-	s := httptest.NewServer(wellknown.Handler(wellknown.Config{Keys: func(context.Context) ([]wellknown.Key, error) {
-		return []wellknown.Key{{KID: key.KID, Alg: "Ed25519", Public: public}}, nil
+	feedPublic, feedPrivate, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := issuer{key: key, feed: &feed{signer: feedPrivate}}
+	mux := http.NewServeMux()
+	mux.Handle("/.well-known/", wellknown.Handler(wellknown.Config{Keys: func(context.Context) ([]wellknown.Key, error) {
+		return []wellknown.Key{{KID: key.KID, Alg: "Ed25519", Public: public}, {KID: "rv-test", Alg: "Ed25519", Public: feedPublic}}, nil
 	}}))
+	mux.HandleFunc("/revocations", func(w http.ResponseWriter, _ *http.Request) { i.feed.serve(w, i.url) })
+	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
-	return issuer{s.URL, key}
+	i.url = s.URL
+	return i
 }
 
 // sign issues a token of alice for the editor. With a holder's key it is
