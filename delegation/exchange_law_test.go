@@ -39,6 +39,9 @@ func (f *forest) exchange(n *node) {
 	s := sheetOf(issued.Token, byServer, true, false)
 	made := &node{text: issued.Token, sheets: []sheet{s}, chain: result, plain: !issued.Root}
 	f.judged = append(slices.Clone(n.sheets), s)
+	if s.shape != "" {
+		broken("the verdict of the model", "of what Exchange made: %s", s.shape)
+	}
 	if problem := wider(n.chain, result, a); problem != "" {
 		broken("exchange never widens", "%s: %+v", problem, a)
 	}

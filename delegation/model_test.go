@@ -162,8 +162,10 @@ var (
 
 // read is step 3 and, for what the later steps need, their input.
 func (s *sheet) read(root bool) delegation.Reason {
+	_, chained := s.claims["del_depth"]
+	plain := root && !chained // a plain token: what Exchange made, and no edit
 	for _, name := range mustBeThere {
-		if _, there := s.claims[name]; !there {
+		if _, there := s.claims[name]; !there && !(plain && (name == "cnf" || name == "authorization_details")) {
 			return delegation.Malformed
 		}
 	}
@@ -193,7 +195,7 @@ func (s *sheet) read(root bool) delegation.Reason {
 		case "scope":
 			s.scopes, ok = scopesOf(v)
 		case "cnf":
-			s.to, ok = keyIn(v)
+			s.to, ok = keyIn(v, plain)
 		default:
 			ok = root || !slices.Contains(notInLinks, name)
 		}
@@ -205,6 +207,9 @@ func (s *sheet) read(root bool) delegation.Reason {
 		return delegation.Malformed
 	}
 	s.sub, _ = s.claims["sub"].(string)
+	if _, there := s.claims["authorization_details"]; !there {
+		return "" // a plain token that is restricted by scope only
+	}
 	return s.details()
 }
 
@@ -248,10 +253,13 @@ func scopesOf(v any) ([]string, bool) {
 
 // keyIn knows the keys of someHolders alone: no random edit makes another key
 // whose thumbprint it also makes.
-func keyIn(v any) (int, bool) {
+func keyIn(v any, plain bool) (int, bool) {
 	cnf, _ := v.(object)
 	jkt, _ := cnf["jkt"].(string)
 	i, known := holderOf[jkt]
+	if plain {
+		return i, known && len(cnf) == 1
+	}
 	return i, known && len(cnf) == 2 && same(cnf["jwk"], holderJWK[i])
 }
 
