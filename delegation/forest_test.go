@@ -59,7 +59,7 @@ var operations = []struct {
 	{"derive", 14, (*forest).derive},
 	{"unrelated", 4, (*forest).unrelated},
 	{"wrong key", 4, (*forest).wrongKey},
-	{"one claim", 14, (*forest).oneClaim},
+	{"claims", 14, (*forest).editClaims},
 	{"byte", 8, (*forest).oneByte},
 	{"text", 12, (*forest).oneText},
 	{"structure", 7, (*forest).restructure},

@@ -75,7 +75,10 @@ var edits = []struct {
 		})
 	}},
 	{"details", func(f *forest, n *node, link *forged) {
-		list := slices.Clone(link.claims["authorization_details"].([]any))
+		list, _ := link.claims["authorization_details"].([]any)
+		if list = slices.Clone(list); len(list) == 0 {
+			return // another edit was here
+		}
 		switch f.r.IntN(6) {
 		case 0:
 			list = append(list, list[0])
@@ -107,11 +110,14 @@ var edits = []struct {
 	}},
 }
 
-func (f *forest) oneClaim(n *node) {
+func (f *forest) editClaims(n *node) {
 	link := f.child(n)
-	e := edits[f.r.IntN(len(edits))]
-	f.saw("edit/" + e.name)
-	e.edit(f, n, &link)
+	// Several, so that the order of the steps shows.
+	for range 1 + max(f.r.IntN(5)-2, 0) {
+		e := edits[f.r.IntN(len(edits))]
+		f.saw("edit/" + e.name)
+		e.edit(f, n, &link)
+	}
 	f.signed(n, link, n.leaf().to)
 }
 
