@@ -114,6 +114,7 @@ func NewGitHost(cfg GitHostConfig) *GitHost {
 		// TLS ends here, so a proof over this request is enough for a side
 		// effect (delegation.md §6, Proofs).
 		DPoPForWrites: true,
+		Counters:      guard.NewCounters(guard.CountersConfig{Now: cfg.Now}),
 	})
 	mux := http.NewServeMux()
 	for _, one := range routes {

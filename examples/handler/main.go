@@ -65,6 +65,8 @@ func handler(issuer, resource string, keys guard.Verifier, feed guard.Revocation
 		// the holder's key over method and URL. TLS has to end here: such a proof
 		// does not cover the body.
 		DPoPForWrites: true,
+		// A token may be good for so many calls; one process counts for itself.
+		Counters: guard.NewCounters(guard.CountersConfig{}),
 	})
 	docs := http.NewServeMux()
 	docs.HandleFunc("GET /docs/{name}", read)
