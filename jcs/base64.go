@@ -1,9 +1,9 @@
 package jcs
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 )
 
 // strict refuses bits behind the last byte that are not zero, so that one
@@ -31,18 +31,56 @@ func DecodeBase64URL(text string) ([]byte, error) {
 	return data, nil
 }
 
-// AppendDecodeBase64URL appends what DecodeBase64URL returns.
-func AppendDecodeBase64URL(dst, text []byte) ([]byte, error) {
-	// encoding/base64 skips line breaks wherever they stand.
-	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
-		return dst, fmt.Errorf("%w: line break in base64url", ErrMalformed)
+// sextets are the values of the letters; wrong is of a byte that is none.
+var sextets = func() (values [256]byte) {
+	for i := range values {
+		values[i] = wrong
 	}
-	dst, err := strict.AppendDecode(dst, text)
-	if err != nil {
-		return dst, fmt.Errorf("%w: not canonical base64url", ErrMalformed)
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		values[c] = byte(i)
+	}
+	return values
+}()
+
+const wrong = 0xff
+
+// AppendDecodeBase64URL appends what DecodeBase64URL returns. It is not that of
+// encoding/base64, which skips line breaks wherever they stand and takes twice
+// the time: all bytes of all tokens come through here.
+func AppendDecodeBase64URL(dst, text []byte) ([]byte, error) {
+	from := len(dst)
+	dst = slices.Grow(dst, len(text)*3/4)
+	for out := dst[from : from+len(text)*3/4]; len(text) >= 4 && len(out) >= 3; text, out = text[4:], out[3:] {
+		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
+		if a|b|c|d > 63 {
+			return dst, errBase64
+		}
+		out[0], out[1], out[2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
+		from += 3
+	}
+	dst = dst[:from]
+	// Two letters are one byte and four bits, three are two bytes and two bits;
+	// what is no byte has to be zero. One letter is not a byte.
+	switch len(text) {
+	case 1:
+		return dst, errBase64
+	case 2:
+		a, b := sextets[text[0]], sextets[text[1]]
+		if a|b > 63 || b<<4 != 0 {
+			return dst, errBase64
+		}
+		dst = append(dst, a<<2|b>>4)
+	case 3:
+		a, b, c := sextets[text[0]], sextets[text[1]], sextets[text[2]]
+		if a|b|c > 63 || c<<6 != 0 {
+			return dst, errBase64
+		}
+		dst = append(dst, a<<2|b>>4, b<<4|c>>2)
 	}
 	return dst, nil
 }
+
+var errBase64 = fmt.Errorf("%w: not canonical base64url", ErrMalformed)
 
 // Decode32 decodes what has to be 32 bytes, a hash or a coordinate.
 func Decode32(text string) (data [32]byte, err error) {
