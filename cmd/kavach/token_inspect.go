@@ -56,7 +56,7 @@ func (c *tokenInspectCmd) Run(w *world) error {
 	}
 	fmt.Fprintln(w.stdout, "NOT VERIFIED: this is what the token says of itself")
 	if unread == nil {
-		printTree(w, grant)
+		printTree(w, grant, parts)
 	} else {
 		err = printParts(w, parts)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
@@ -157,20 +158,37 @@ func argumentText(arguments jcs.Value, name string) string {
 	return "refused"
 }
 
+// inTree are the claims that the tree tells in its own way. Any other is shown
+// as it stands.
+var inTree = []string{
+	"iss", "sub", "client_id", "aud", "iat", "exp", "scope", "authorization_details", "cnf", "del_depth", "del_max_depth", "par_hash",
+}
+
+// otherClaims are the rest, in the order of the token.
+func otherClaims(u delegation.Unverified) []string {
+	var pairs []string
+	for name, claim := range u.UnverifiedClaims.Fields() {
+		if !slices.Contains(inTree, name) {
+			pairs = append(pairs, name, claimText(name, claim, time.Time{}))
+		}
+	}
+	return pairs
+}
+
 // printTree shows who handed on what to whom: the first token in full, and of
 // every link what it changes.
-func printTree(w *world, grant delegation.UnverifiedGrant) {
+func printTree(w *world, grant delegation.UnverifiedGrant, parts []delegation.Unverified) {
 	links := grant.Links()
 	for i, l := range links {
 		indent := ""
 		fmt.Fprintln(w.stdout)
 		if i == 0 {
 			fmt.Fprintf(w.stdout, "%s  %s  %s\n", oneLine(l.ClientID), tokenKind(l, len(links)), left(l.Expires.Sub(w.now())))
-			printMembers(w, indent, rootMembers(grant, l))
+			printMembers(w, indent, slices.Concat(rootMembers(grant, l), otherClaims(parts[i])))
 		} else {
 			indent = strings.Repeat("   ", i-1) + "   "
 			fmt.Fprintf(w.stdout, "%s└─ %s  link %d  %s\n", indent[3:], oneLine(l.ClientID), i, left(l.Expires.Sub(w.now())))
-			printMembers(w, indent, []string{"lid", l.LID, "key", l.JKT})
+			printMembers(w, indent, append([]string{"lid", l.LID, "key", l.JKT}, otherClaims(parts[i])...))
 			printChanges(w, indent, narrowing(links[i-1], l))
 		}
 		if refused := refusedPart(grant, i, w.now()); refused != nil {
