@@ -39,7 +39,7 @@ type builder struct {
 }
 
 func (b *builder) leaf(kind Kind, text string) error {
-	b.doc.nodes = append(b.doc.nodes, node{text: text, kind: kind, end: int32(len(b.doc.nodes) + 1)})
+	b.doc.leafOf(kind, text)
 	return nil
 }
 
@@ -166,8 +166,7 @@ func (b *builder) copy(v Value, depth int) error {
 	if v.d == nil {
 		return fmt.Errorf("%w: a value that is not there has no JSON form", ErrMalformed)
 	}
-	n := v.node()
-	switch n.kind {
+	switch kind := v.Kind(); kind {
 	case Array:
 		return array(b, v.Elements(), depth)
 	case Object:
@@ -184,6 +183,6 @@ func (b *builder) copy(v Value, depth int) error {
 		b.doc.nodes[at].end = int32(len(b.doc.nodes))
 		return nil
 	default:
-		return b.leaf(n.kind, n.text)
+		return b.leaf(kind, v.text())
 	}
 }

@@ -22,9 +22,10 @@ func Transform(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	for i := range v.d.nodes {
-		if n := &v.d.nodes[i]; n.kind == Number {
-			if _, err := nearest(n.text); err != nil {
-				return nil, fmt.Errorf("%w: the number %.40s has no canonical form", ErrMalformed, n.text)
+		if v.d.nodes[i].kind == Number {
+			text := v.d.text(int32(i))
+			if _, err := nearest(text); err != nil {
+				return nil, fmt.Errorf("%w: the number %.40s has no canonical form", ErrMalformed, text)
 			}
 		}
 	}
@@ -61,7 +62,7 @@ func Equal(a, b Value) bool {
 		}
 		return true
 	default:
-		return a.node().text == b.node().text
+		return a.text() == b.text()
 	}
 }
 
@@ -79,15 +80,15 @@ func (d *document) appendCanonical(dst []byte, at int32) []byte {
 	case Null:
 		return append(dst, "null"...)
 	case Bool:
-		return append(dst, n.text...)
+		return append(dst, d.text(at)...)
 	case Number:
-		f, err := nearest(n.text)
+		f, err := nearest(d.text(at))
 		if err != nil {
-			return append(dst, n.text...)
+			return append(dst, d.text(at)...)
 		}
 		return appendNumber(dst, f)
 	case String:
-		return appendString(dst, n.text)
+		return appendString(dst, d.text(at))
 	case Array:
 		dst = append(dst, '[')
 		i := at + 1
@@ -110,14 +111,14 @@ func (d *document) appendObject(dst []byte, at int32) []byte {
 	order := small[:0]
 	sorted := true
 	for i := at + 1; i < n.end; i = d.nodes[i+1].end {
-		if k := len(order); k > 0 && compareUTF16(d.nodes[order[k-1]].text, d.nodes[i].text) > 0 {
+		if k := len(order); k > 0 && compareUTF16(d.text(order[k-1]), d.text(i)) > 0 {
 			sorted = false
 		}
 		order = append(order, i)
 	}
 	if !sorted {
 		slices.SortFunc(order, func(a, b int32) int {
-			return compareUTF16(d.nodes[a].text, d.nodes[b].text)
+			return compareUTF16(d.text(a), d.text(b))
 		})
 	}
 	dst = append(dst, '{')
@@ -125,7 +126,7 @@ func (d *document) appendObject(dst []byte, at int32) []byte {
 		if k > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, d.nodes[i].text)
+		dst = appendString(dst, d.text(i))
 		dst = append(dst, ':')
 		dst = d.appendCanonical(dst, i+1)
 	}

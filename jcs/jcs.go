@@ -48,7 +48,7 @@ type Limits struct {
 	// Bytes is the size of the text allowed; 0 means 1 GiB.
 	Bytes int
 	// Values is how many values the text may have, names of members included;
-	// 0 means any number. A value takes sixteen times the memory of the two
+	// 0 means any number. A value takes eight times the memory of the two
 	// bytes that it may stand in.
 	Values int
 }
@@ -80,17 +80,40 @@ func (k Kind) String() string {
 
 // A node is one value, or the name of a member, in document order. The nodes of
 // an object are name, value, name, value, …; those of a nested value follow its
-// own node up to end.
+// own node up to end. It has no pointers, so that a document costs the garbage
+// collector nothing.
 type node struct {
-	text string // contents of a string, text of a number, "true" or "false"
-	end  int32  // index of the first node behind this value
-	n    int32  // elements or members
+	at   int32 // where its text begins in the source, or ^i for own[i]
+	n    int32 // bytes of text; elements or members
+	end  int32 // index of the first node behind this value
 	kind Kind
 }
 
 // A document owns the nodes of one text. It never changes once built.
 type document struct {
-	nodes []node
+	nodes  []node
+	source string
+	own    []string // texts that do not stand in the source as they are
+}
+
+// text is the contents of a string, the text of a number, "true" or "false".
+func (d *document) text(i int32) string {
+	n := &d.nodes[i]
+	if n.at < 0 {
+		return d.own[^n.at]
+	}
+	return d.source[n.at : n.at+n.n]
+}
+
+// leaf appends a node whose text is source[from:to].
+func (d *document) leaf(kind Kind, from, to int) {
+	d.nodes = append(d.nodes, node{at: int32(from), n: int32(to - from), kind: kind, end: int32(len(d.nodes) + 1)})
+}
+
+// leafOf appends a node with a text of its own.
+func (d *document) leafOf(kind Kind, text string) {
+	d.own = append(d.own, text)
+	d.nodes = append(d.nodes, node{at: ^int32(len(d.own) - 1), kind: kind, end: int32(len(d.nodes) + 1)})
 }
 
 // Value is one JSON value. The zero Value has the kind Invalid: it stands for
@@ -106,12 +129,7 @@ type Member struct {
 	Value Value
 }
 
-func (v Value) node() *node {
-	if v.d == nil {
-		return &node{}
-	}
-	return &v.d.nodes[v.i]
-}
+func (v Value) text() string { return v.d.text(v.i) }
 
 // Kind returns the type of the value.
 func (v Value) Kind() Kind {
@@ -126,7 +144,7 @@ func (v Value) Exists() bool { return v.d != nil }
 
 // Bool returns the truth of a boolean, and false for everything else.
 func (v Value) Bool() bool {
-	return v.Kind() == Bool && v.node().text == "true"
+	return v.Kind() == Bool && v.text() == "true"
 }
 
 // Str returns the contents of a string, unescaped, and "" for everything else.
@@ -134,7 +152,7 @@ func (v Value) Str() string {
 	if v.Kind() != String {
 		return ""
 	}
-	return v.node().text
+	return v.text()
 }
 
 // Number returns the text of a number as it was written, and "" for everything
@@ -143,12 +161,15 @@ func (v Value) Number() string {
 	if v.Kind() != Number {
 		return ""
 	}
-	return v.node().text
+	return v.text()
 }
 
 // Len returns the number of elements or members, and 0 for everything else.
 func (v Value) Len() int {
-	return int(v.node().n)
+	if k := v.Kind(); k != Array && k != Object {
+		return 0
+	}
+	return int(v.d.nodes[v.i].n)
 }
 
 // Elements returns the elements of an array, and nil for everything else.
@@ -201,7 +222,7 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 		}
 		i := v.i + 1
 		for range v.Len() {
-			if !yield(v.d.nodes[i].text, Value{v.d, i + 1}) {
+			if !yield(v.d.text(i), Value{v.d, i + 1}) {
 				return
 			}
 			i = v.d.nodes[i+1].end
@@ -217,7 +238,7 @@ func (v Value) Get(name string) Value {
 	}
 	i := v.i + 1
 	for range v.Len() {
-		if v.d.nodes[i].text == name {
+		if v.d.text(i) == name {
 			return Value{v.d, i + 1}
 		}
 		i = v.d.nodes[i+1].end

@@ -36,7 +36,7 @@ func (r *Reader) Parse(data []byte, limits Limits) (Value, error) {
 		depth: limits.Depth,
 		most:  limits.Values,
 	}
-	p.nodes = r.doc.nodes[:0]
+	p.source, p.nodes = p.s, r.doc.nodes[:0]
 	if n := p.estimate(); n > cap(p.nodes) {
 		p.nodes = make([]node, 0, n)
 	}
@@ -48,7 +48,7 @@ func (r *Reader) Parse(data []byte, limits Limits) (Value, error) {
 	if p.i != len(p.s) {
 		return Value{}, p.fail("data after the value")
 	}
-	r.doc.nodes = p.nodes
+	r.doc = p.document
 	return Value{d: &r.doc}, nil
 }
 
@@ -87,10 +87,6 @@ func (p *parser) space() {
 	}
 }
 
-func (p *parser) leaf(kind Kind, text string) {
-	p.nodes = append(p.nodes, node{text: text, kind: kind, end: int32(len(p.nodes) + 1)})
-}
-
 func (p *parser) value() error {
 	if p.i >= len(p.s) {
 		return p.fail("unexpected end")
@@ -104,12 +100,7 @@ func (p *parser) value() error {
 	case '[':
 		return p.array()
 	case '"':
-		text, err := p.str()
-		if err != nil {
-			return err
-		}
-		p.leaf(String, text)
-		return nil
+		return p.str()
 	case 't':
 		return p.word("true", Bool)
 	case 'f':
@@ -128,8 +119,8 @@ func (p *parser) word(w string, kind Kind) error {
 	if len(p.s)-p.i < len(w) || p.s[p.i:p.i+len(w)] != w {
 		return p.fail("unknown literal")
 	}
+	p.leaf(kind, p.i, p.i+len(w))
 	p.i += len(w)
-	p.leaf(kind, w)
 	return nil
 }
 
@@ -171,7 +162,7 @@ func (p *parser) number() error {
 			return p.fail("malformed number")
 		}
 	}
-	p.leaf(Number, p.s[from:p.i])
+	p.leaf(Number, from, p.i)
 	return nil
 }
 
@@ -236,11 +227,9 @@ func (p *parser) object() error {
 		if p.i >= len(p.s) || p.s[p.i] != '"' {
 			return p.fail("expected a name")
 		}
-		name, err := p.str()
-		if err != nil {
+		if err := p.str(); err != nil { // the name
 			return err
 		}
-		p.leaf(String, name)
 		p.space()
 		if p.i >= len(p.s) || p.s[p.i] != ':' {
 			return p.fail("expected a colon")
@@ -278,16 +267,16 @@ func (d *document) duplicate(at int) bool {
 	if count > 16 {
 		seen := make(map[string]struct{}, count)
 		for i := int32(at) + 1; i < d.nodes[at].end; i = d.nodes[i+1].end {
-			if _, twice := seen[d.nodes[i].text]; twice {
+			if _, twice := seen[d.text(i)]; twice {
 				return true
 			}
-			seen[d.nodes[i].text] = struct{}{}
+			seen[d.text(i)] = struct{}{}
 		}
 		return false
 	}
 	for i := int32(at) + 1; i < d.nodes[at].end; i = d.nodes[i+1].end {
 		for j := d.nodes[i+1].end; j < d.nodes[at].end; j = d.nodes[j+1].end {
-			if d.nodes[i].text == d.nodes[j].text {
+			if d.text(i) == d.text(j) {
 				return true
 			}
 		}

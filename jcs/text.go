@@ -27,9 +27,9 @@ var class = func() (c [256]uint8) {
 	return c
 }()
 
-// str reads a string and returns its contents. Without escapes that is a
-// substring of the text.
-func (p *parser) str() (string, error) {
+// str reads a string and appends its node. Without escapes its contents stand in
+// the text.
+func (p *parser) str() error {
 	p.i++
 	s, from := p.s, p.i
 	ascii := true
@@ -45,48 +45,50 @@ func (p *parser) str() (string, error) {
 			p.i = i
 			text := s[from:i]
 			if !ascii && !utf8.ValidString(text) {
-				return "", p.fail("invalid UTF-8 in the string that ends")
+				return p.fail("invalid UTF-8 in the string that ends")
 			}
+			p.leaf(String, from, i)
 			p.i++
-			return text, nil
+			return nil
 		case backslash:
 			p.i = i
 			return p.escaped(from)
 		case control:
 			p.i = i
-			return "", p.fail("control character in a string")
+			return p.fail("control character in a string")
 		}
 	}
 	p.i = len(p.s)
-	return "", p.fail("unexpected end of a string")
+	return p.fail("unexpected end of a string")
 }
 
 // escaped reads the rest of a string that has at least one escape; p.i is at
 // the first.
-func (p *parser) escaped(from int) (string, error) {
+func (p *parser) escaped(from int) error {
 	buf := make([]byte, 0, p.i-from+32)
 	for {
 		run := from
 		for p.i < len(p.s) && p.s[p.i] != '"' && p.s[p.i] != '\\' {
 			if p.s[p.i] < 0x20 {
-				return "", p.fail("control character in a string")
+				return p.fail("control character in a string")
 			}
 			p.i++
 		}
 		buf = append(buf, p.s[run:p.i]...)
 		if p.i >= len(p.s) {
-			return "", p.fail("unexpected end of a string")
+			return p.fail("unexpected end of a string")
 		}
 		if p.s[p.i] == '"' {
 			if !utf8.Valid(buf) {
-				return "", p.fail("invalid UTF-8 in the string that ends")
+				return p.fail("invalid UTF-8 in the string that ends")
 			}
+			p.leafOf(String, string(buf))
 			p.i++
-			return string(buf), nil
+			return nil
 		}
 		r, err := p.escape()
 		if err != nil {
-			return "", err
+			return err
 		}
 		buf = utf8.AppendRune(buf, r)
 		from = p.i
