@@ -61,7 +61,7 @@ func (v *visit) matchEarly(r *http.Request) error {
 // match holds the proof to one call: "arguments that differ between proof and
 // call" have another canonical form, or none that says exactly the same.
 func (v *visit) match(call delegation.Call) error {
-	if !call.Exact() || !v.call.Match(call.Name, call.Arguments) {
+	if !v.call.Match(call.Name, call.Arguments) {
 		return bindingFailed("proof: of another call")
 	}
 	v.mu.Lock()

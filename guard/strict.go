@@ -168,7 +168,7 @@ func (oneCall) AllowsScope(s delegation.Scope) error {
 func (o oneCall) AllowsTool(d delegation.Dimension[delegation.Call]) error {
 	call, given := d.Value()
 	switch {
-	case given && call.Exact() && o.v.call.Match(call.Name, call.Arguments):
+	case given && o.v.call.Match(call.Name, call.Arguments):
 		return nil
 	case d.Set() && !given && o.v.message != nil && strings.HasPrefix(o.v.call.Tool, delegation.MessageMethod):
 		return nil // a message that calls no tool, and that was permitted as it stands
