@@ -107,7 +107,7 @@ func TestReadme(t *testing.T) {
 		},
 		"Delegate": {
 			`"isError":false|"structuredContent":\{.*"token"`, `(?m)^valid, and allows the request$`,
-			`part 1: link`, `registered release-notes`, `release-notes +dev +active`,
+			`└─ code-reviewer  link 1`, `registered release-notes`, `release-notes +dev +active`,
 		},
 		"Protect a resource server": {
 			`200 OK`, `page handbook, for \[usr_`, `403 Forbidden`, `constraint_violated`, `401 Unauthorized`, `"authorization_servers":\[`,
