@@ -139,12 +139,14 @@ func (p *part) read(name string, claim jcs.Value, first bool) (ok bool) {
 		p.act, ok = actors(claim)
 		ok = ok && first
 	case "status":
-		ok = first
+		ok = first && claim.Kind() != jcs.Null
 	case "may_act":
-		ok = first
+		ok = first && claim.Kind() != jcs.Null
 		if claim.Len() == 1 {
 			p.mayAct = claim.Get("sub").Str()
 		}
+	case "card": // a label, of links
+		ok = first && claim.Kind() != jcs.Null || claim.Kind() == jcs.String && agent.IsID(claim.Str())
 	case claimHops:
 		if !first {
 			return true

@@ -156,6 +156,7 @@ func integerOf(v any) (int64, bool) {
 var (
 	scopeToken  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$`)
 	visible     = regexp.MustCompile(`^[ -~]+$`)
+	digest      = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 	notInLinks  = []string{"gid", "anc", "act", "status", "may_act"}
 	mustBeThere = []string{"iss", "sub", "client_id", "aud", "iat", "exp", "jti", "scope", "authorization_details", "cnf"}
 )
@@ -196,8 +197,11 @@ func (s *sheet) read(root bool) delegation.Reason {
 			s.scopes, ok = scopesOf(v)
 		case "cnf":
 			s.to, ok = keyIn(v, plain)
+		case "card":
+			text, isText := v.(string)
+			ok = root && v != nil || isText && digest.MatchString(text)
 		default:
-			ok = root || !slices.Contains(notInLinks, name)
+			ok = root && !(v == nil && slices.Contains(notInLinks, name)) || !root && !slices.Contains(notInLinks, name)
 		}
 		if !ok {
 			return delegation.Malformed

@@ -108,6 +108,14 @@ func TestStep3Claims(t *testing.T) {
 	add("act without sub", root(object{"act": object{"act": object{"sub": "boss"}}}))
 	add("act with a mistyped act", root(object{"act": object{"sub": "boss", "act": []any{}}}))
 	add("hops negative", plain(object{"hops": -1}))
+	for _, name := range []string{"card", "status", "may_act"} { // "`null` for a known member"
+		add(name+" null in a root", root(object{name: nil}))
+		add(name+" null in a plain token", plain(object{name: nil}))
+		add(name+" null in a link", link(object{name: nil}))
+	}
+	add("card a number", link(object{"card": 1}))
+	add("card an object", link(object{"card": object{}}))
+	add("card no SHA-256", link(object{"card": "x"}))
 
 	add("cnf a string", root(object{"cnf": orchKey.jkt()}))
 	add("cnf without jkt", root(object{"cnf": object{"jwk": orchKey.jwk()}}))

@@ -79,6 +79,8 @@ vector('3-plain-par_hash', 'par_hash in a plain token', [S3], () => ({chain: [pl
 for (const [name, value] of [['gid', 'gnt_1'], ['anc', ['x']], ['act', {sub: 'reviewer'}], ['status', {status_list: {idx: 0, uri: 'https://kavach.example/s'}}], ['may_act', {sub: 'mallory'}]]) {
   inLink('forbidden-' + name, `${name} in a link`, {[name]: value}, name === 'act' ? '§12:forged actor name' : [])
 }
+for (const name of ['card', 'status', 'may_act']) inRoot('null-' + name, `a root whose ${name} is null`, {[name]: null})
+for (const [id, value, want] of [['null', null], ['number', 5], ['object', {}], ['short', 'x'], ['digest', digest('x'), permit()]]) inLink('card-' + id, `card of a link: ${id}`, {card: value}, [], want)
 inRoot('unknown-claims', 'claims that nobody knows carry no authority', {scopes: 'admin', scp: ['admin'], roles: ['admin'], permissions: ['*'], admin: true, x: null}, [], permit())
 vector('16-unknown-scopes', 'scopes in a claim of another name are none', ['§6.16'], () => ({chain: [root({scp: ['repository:admin'], scopes: 'repository:admin'})], request: {scopes: [['repository:admin']]}}), refuse(16, 'scope_not_granted', 0, 'scope'))
 inRoot('unknown-proto', 'a claim called __proto__', {x: 1}, '§12:prototype names as tool or argument', permit(), {edit: t => t.replace('{', '{"__proto__":{"scope":"repository:admin"},')})
