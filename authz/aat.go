@@ -88,7 +88,10 @@ func (h *handover) aat(cat *Catalog) error {
 	if tools == nil {
 		tools = h.parent.Tools()
 	}
-	limits := !ask.Limits.IsZero() || !h.parent.Limits().IsZero()
+	limits := ask.Limits
+	if limits.IsZero() {
+		limits = h.parent.Limits() // any of them counts
+	}
 	granted, refused := aatTools(cat, tools, limits, ask.Scopes, ask.Audience)
 	if refused != nil {
 		return refused
@@ -100,7 +103,7 @@ func (h *handover) aat(cat *Catalog) error {
 // aatTools are those of the tools asked for that can be granted: "the granted
 // claims MUST attenuate the requested claims … If no requested tool can be
 // granted, … invalid_authorization_details".
-func aatTools(cat *Catalog, asked delegation.Tools, limits bool, scopes, audience []string) (delegation.Tools, *Error) {
+func aatTools(cat *Catalog, asked delegation.Tools, limits delegation.Limits, scopes, audience []string) (delegation.Tools, *Error) {
 	granted := delegation.Tools{}
 	for name, arguments := range asked {
 		if cat.Aware(audience) || slices.Contains(scopes, name) {
@@ -108,8 +111,10 @@ func aatTools(cat *Catalog, asked delegation.Tools, limits bool, scopes, audienc
 		}
 	}
 	switch {
-	case limits && !cat.Aware(audience):
+	case !limits.IsZero() && !cat.Aware(audience):
 		return nil, errTarget("the resource would not see kavach_limits")
+	case limits.MaxCalls != nil && len(audience) != 1:
+		return nil, errDetails("max_calls needs exactly one resource: each would count for itself")
 	case len(granted) == 0:
 		return nil, errDetails("an AAT grants tools, and none of those asked for can be granted")
 	}
@@ -167,6 +172,6 @@ func (f *flow) planAAT(cat *Catalog, what ask) *Error {
 		return nil
 	}
 	var refused *Error
-	f.plan.tools, refused = aatTools(cat, f.plan.tools, !f.plan.limits.IsZero(), what.scopes, what.resources)
+	f.plan.tools, refused = aatTools(cat, f.plan.tools, f.plan.limits, what.scopes, what.resources)
 	return refused
 }

@@ -23,6 +23,7 @@ const (
 	limited = `[{"type":"attenuating_agent_token","tools":{"diff":{}}},{"type":"kavach_limits","resources":["pr/847"]}]`
 	// aatOnly is a resource whose verifier knows only AAT: its tools are scopes.
 	aatOnly = "https://aat.example"
+	budget  = `[{"type":"attenuating_agent_token","tools":{"diff":{}}},{"type":"kavach_limits","max_calls":3}]`
 )
 
 // aatHost registers it.
@@ -114,6 +115,18 @@ func TestAATOfAnAgentsOwn(t *testing.T) {
 	c = f.wantAAT("with limits", p.ask(key, "resource", git, "authorization_details", limited, "req_cnf", mine), key.Public(), 3, "diff")
 	if c.Limits().Resources == nil {
 		t.Error("limits were left out")
+	}
+
+	// Two resource servers with a counter each would double a budget.
+	two := f.program(f.alice, "both", []string{"repo:read", "kavach:verify"}, "read")
+	both := []string{"resource", git, "resource", f.issuer + "/mcp", "req_cnf", mine, "authorization_details"}
+	if c = f.wantAAT("for two resources", two.ask(key, append(both, diff)...), key.Public(), 0, "diff"); len(c.Audience()) != 2 {
+		t.Errorf("for %v", c.Audience())
+	}
+	f.wantError(two.ask(key, append(both, budget)...), http.StatusBadRequest, "invalid_authorization_details")
+	a = p.ask(key, "resource", git, "authorization_details", budget, "req_cnf", mine)
+	if c = f.wantAAT("a budget", a, key.Public(), 3, "diff"); c.Limits().MaxCalls == nil {
+		t.Error("the budget was left out")
 	}
 
 	// Where nobody else looks at scopes, a tool is granted to who holds the
