@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,14 @@ func TestVocabulary(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "refusal.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
+	}
+	pages := map[string]string{"audit-log.md": "", "delegation-token.md": ""} // for readers of the log, and for who writes a verifier
+	for name := range pages {
+		text, err := os.ReadFile("../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages[name] = string(text)
 	}
 	seen := 0
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -36,6 +45,12 @@ func TestVocabulary(t *testing.T) {
 		name, known := spec.Names[0].Name, delegation.Reason(word).Known()
 		if strings.HasPrefix(name, "Dimension") {
 			known = delegation.KnownDimension(word)
+		} else {
+			for page, text := range pages {
+				if !strings.Contains(text, "`"+word+"`") {
+					t.Errorf("%s does not name the reason %s", page, word)
+				}
+			}
 		}
 		if !known {
 			t.Errorf("%s (%s) is not known", name, word)
