@@ -144,6 +144,43 @@ func TestAClientThatIsGone(t *testing.T) {
 	f.wantError(f.token(refreshForm(client, a.str("refresh_token"), nil)), http.StatusBadRequest, "invalid_grant")
 }
 
+// A client that was revoked gets nothing on its own account either, at once, and
+// nothing is bound to a key that was.
+func TestARevokedClientGetsNothing(t *testing.T) {
+	f := newFlows(t)
+	id, secret := f.client(authz.NewClient{Scopes: []string{"kavach:verify"}})
+	own := url.Values{"grant_type": {authz.GrantClientCredentials}}
+	operator := authz.Holder{ID: "usr_root", Role: people.Operator, Active: true}
+	end := func(e authz.Ending) {
+		t.Helper()
+		_, err := f.registry.End(t.Context(), byOperator, operator, e)
+		must(t, err)
+	}
+	key := holder(t)
+	bound := func() answer { return f.do(request{form: own, client: [2]string{id, secret}, proof: f.dpop(key, "")}) }
+	if a := bound(); a.status != http.StatusOK {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	end(authz.Ending{Key: key.Public().Thumbprint()})
+	f.wantError(bound(), http.StatusBadRequest, "invalid_grant")
+	a := f.token(own, id, secret)
+	if a.status != http.StatusOK {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	end(authz.Ending{Client: id})
+	f.wantError(f.token(own, id, secret), http.StatusBadRequest, "invalid_grant")
+	if f.alive(a.str("access_token")) {
+		t.Error("its token lives")
+	}
+	if f.recorded("revoked") != 2 {
+		t.Errorf("%d records that say revoked", f.recorded("revoked"))
+	}
+	must(t, f.registry.Lift(t.Context(), byOperator, authz.RevokeClient, id))
+	if a := f.token(own, id, secret); a.status != http.StatusOK {
+		t.Errorf("lifted: %d %v", a.status, a.body)
+	}
+}
+
 // What the reuse of a token ends does not wait for a database that cannot be
 // written: this process holds to it, and commits it when it can.
 func TestReuseIsEnforcedFromMemory(t *testing.T) {

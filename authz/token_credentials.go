@@ -21,6 +21,9 @@ func (s *Server) prepareCredentials(ctx context.Context, r *http.Request, f *flo
 	if f.client.Public() || f.client.Kind != KindStatic {
 		return badRequest("unauthorized_client", "client credentials are for clients that an operator added")
 	}
+	if err := s.clientStands(ctx, f); err != nil {
+		return err
+	}
 	want := splitScope(r.PostForm.Get("scope"))
 	for _, scope := range want {
 		if !slices.Contains(f.client.Scopes, scope) {
@@ -60,6 +63,20 @@ func (s *Server) prepareCredentials(ctx context.Context, r *http.Request, f *flo
 		depth = min(depth, *asked)
 	}
 	return s.planOwn(f, cat, what, depth)
+}
+
+// clientStands refuses a client that was revoked, and a key that was: what it
+// got would be dead.
+func (s *Server) clientStands(ctx context.Context, f *flow) error {
+	q := StandingQuery{Principal: f.client.ID, Grants: []string{f.client.ID}, Now: f.now}
+	if f.proof != nil {
+		q.Keys = []string{f.jkt()}
+	}
+	standing, err := s.cfg.Registry.Standing(ctx, q)
+	if err == nil && standing.Dead {
+		err = reasoned{errGrant("the client, or this key, was revoked"), string(delegation.Revoked)}
+	}
+	return err
 }
 
 // planOwn plans the token of a client on its own account, in the form that is
