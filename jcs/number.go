@@ -2,8 +2,10 @@ package jcs
 
 import (
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Int returns an integer written in the integer grammar: no fraction, no
@@ -136,10 +138,17 @@ func (d decimal) equal(o decimal) bool {
 // beyond the range. strconv misplaces the point of integers of more than 800
 // digits, so a long text is brought to the form 0.d₁d₂d₃…e<exp> first.
 func nearest(text string) (float64, error) {
-	if len(text) <= 300 {
+	// 300 bytes without an exponent are at least 1e-298.
+	if len(text) <= 300 && strings.LastIndexByte(text, '-') <= 0 {
 		return strconv.ParseFloat(text, 64)
 	}
 	d := decimalOf(text)
+	if f, ok := d.tiny(); ok {
+		return f, nil
+	}
+	if len(text) <= 300 {
+		return strconv.ParseFloat(text, 64)
+	}
 	if d.digits == "" {
 		return 0, nil
 	}
@@ -149,6 +158,54 @@ func nearest(text string) (float64, error) {
 	}
 	return strconv.ParseFloat(short, 64)
 }
+
+// tiny is the nearest double of a number of up to 19 digits below 2⁻¹⁰²¹, ok is
+// false for every other. There strconv has no fast way: it takes a thousand
+// times as long as elsewhere, and a token has room for hundreds of "5e-324". The
+// doubles there are the multiples of 2⁻¹⁰⁷⁴, and which one says their bits.
+func (d decimal) tiny() (f float64, ok bool) {
+	if d.digits == "" || d.exp > -307 {
+		return 0, false
+	}
+	n := uint64(0) // for what is below 1e-324
+	if d.exp >= -323 {
+		digits := strings.Replace(d.digits, ".", "", 1)
+		if len(digits) > 19 {
+			return 0, false
+		}
+		m, _ := strconv.ParseUint(digits, 10, 64)
+		// The number is m ÷ 10ᵏ, so it is m × 2¹⁰⁷⁴⁻ᵏ ÷ 5ᵏ of those multiples.
+		k := len(digits) - int(d.exp)
+		five := powersOfFive()[k-smallestPower]
+		over := new(big.Int).SetUint64(m)
+		count, rest := new(big.Int), new(big.Int)
+		count.QuoRem(over.Lsh(over, uint(1074-k)), five, rest)
+		n = count.Uint64()
+		// Half of one and more goes up, exactly half to the even one.
+		if half := rest.Lsh(rest, 1).Cmp(five); half > 0 || half == 0 && n%2 == 1 {
+			n++
+		}
+		if n > 1<<53 {
+			return 0, false
+		}
+	}
+	f = math.Float64frombits(n)
+	if d.negative {
+		f = -f
+	}
+	return f, true
+}
+
+// smallestPower is the least k of tiny: a digit behind 307 places.
+const smallestPower = 308
+
+// powersOfFive are 5ᵏ for every k of tiny: up to 19 digits behind 323 places.
+var powersOfFive = sync.OnceValue(func() (powers []*big.Int) {
+	for k := int64(smallestPower); k <= 323+19; k++ {
+		powers = append(powers, new(big.Int).Exp(big.NewInt(5), big.NewInt(k), nil))
+	}
+	return powers
+})
 
 // appendNumber writes a double as ECMAScript's Number::toString does, which
 // RFC 8785 §3.2.2.3 prescribes.
