@@ -188,10 +188,13 @@ var ErrFeedFull = &Error{
 // failure.
 func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit.Effect, entries []audit.Entry, asking func(audit.Change) audit.Change) (recorded bool, err error) {
 	held := audit.Change{Entries: entries, Narrows: true}
-	bounded := false
+	bounded, full := false, ErrFeedFull
 	for _, r := range revs {
 		if r.Kind == RevokeLink && r.Grant != "" {
 			held.Effects, bounded = append(held.Effects, g.cfg.Store.Absorb(r)), true
+		}
+		if r.Most > 0 {
+			bounded, full = true, errKeysFull
 		}
 		held.Effects = append(held.Effects, g.cfg.Store.Revoke(r))
 	}
@@ -212,7 +215,7 @@ func (g *Registry) narrowAs(ctx context.Context, revs []Revocation, more []audit
 	case err == nil:
 		return true, nil
 	case errors.As(err, &lost) && lost.Else == 1 && bounded:
-		return true, ErrFeedFull
+		return true, full
 	case errors.As(err, &lost) && lost.Else > 0:
 		return true, errElse
 	case errors.Is(err, audit.ErrUnrecorded):

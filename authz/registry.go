@@ -92,6 +92,8 @@ type Registry struct {
 	held      held
 	feed      feed
 
+	keyLimiter limiter // holders that revoke keys, by address
+
 	mu          sync.Mutex // guards what follows
 	catalog     *Catalog
 	catalogRead time.Time
@@ -146,9 +148,10 @@ func NewRegistry(cfg RegistryConfig) (*Registry, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Registry{
-		cfg:      cfg,
-		verifier: &delegation.Verifier{Issuer: cfg.Issuer, Cache: delegation.NewCache()},
-		limiter:  limiter{perMinute: cfg.RegistrationRate},
+		cfg:        cfg,
+		verifier:   &delegation.Verifier{Issuer: cfg.Issuer, Cache: delegation.NewCache()},
+		limiter:    limiter{perMinute: cfg.RegistrationRate},
+		keyLimiter: limiter{perMinute: heldKeysPerMinute},
 	}
 	if cfg.Keys != nil {
 		g.verifier.Anchors = cfg.Keys.Anchor

@@ -59,6 +59,7 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 	if err != nil {
 		return false, err
 	}
+	plan = g.slowed(plan, source)
 	plan.entry.Action, plan.entry.Agent = audit.Revoke, by.client.ID
 	if len(plan.revocations) > 0 {
 		return g.narrowOnce(ctx, by.once, by.lost, plan.revocations, plan.more, plan.entry)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
@@ -86,6 +87,39 @@ func (g *Registry) planKeyRevocation(by revoker, jkt string) (revocationPlan, er
 		return plan, nil
 	}
 	plan.entry.Result, plan.entry.Resource, plan.entry.Detail["kind"] = audit.Allowed, jkt, string(RevokeKey)
-	plan.revocations = []Revocation{{Kind: RevokeKey, Value: jkt, At: g.now()}}
+	plan.revocations = []Revocation{{Kind: RevokeKey, Value: jkt, At: g.now(), Most: heldKeysMost}}
 	return plan, nil
+}
+
+const (
+	// heldKeysMost is how many keys may be revoked by more than whom the server
+	// knows. Anybody can make a key and prove it, and its revocation stays: without
+	// a bound strangers could make the feed too large for everybody.
+	heldKeysMost = 4096
+	// heldKeysPerMinute is how many of them one address may send.
+	heldKeysPerMinute = 10
+)
+
+// errKeysFull is the answer to one key more.
+var errKeysFull = &Error{
+	Status: http.StatusTooManyRequests, Code: feedFull, RetryAfter: 60,
+	Description: "too many keys are revoked already: revoke the token, or ask the owner of the agent or an operator",
+}
+
+// slowed turns the plan to revoke a key into a refusal where the address has
+// sent too many.
+func (g *Registry) slowed(plan revocationPlan, source string) revocationPlan {
+	if len(plan.revocations) != 1 || plan.revocations[0].Kind != RevokeKey {
+		return plan
+	}
+	_, wait, ok := g.keyLimiter.take(source, g.now())
+	if ok {
+		return plan
+	}
+	plan.revocations, plan.entry.Result, plan.entry.Reason = nil, audit.Denied, "too_many_keys"
+	plan.answer = &Error{
+		Status: http.StatusTooManyRequests, Code: "temporarily_unavailable", RetryAfter: wait,
+		Description: "too many keys from this address; try again in " + strconv.Itoa(wait) + " s",
+	}
+	return plan
 }

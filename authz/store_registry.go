@@ -43,7 +43,7 @@ type RegistryStore interface {
 
 	// Revoke records a revocation. The same one again is no error. That of a
 	// link with a Grant is lost if the grant's part of the feed is full and no
-	// revoked link lies above it.
+	// revoked link lies above it, one with Most if there are as many.
 	Revoke(Revocation) audit.Effect
 	// Absorb takes the links below a revoked one out of the feed.
 	Absorb(Revocation) audit.Effect
@@ -117,11 +117,14 @@ type Revocation struct {
 	Kind  RevocationKind
 	Value string    // gid, lid, jkt or client_id
 	Path  []string  // ids above a revoked link: revoking one of them covers it
-	Grant string    // the gid of a revoked link
+	Grant string    // the gid of a revoked link, or of the token that showed a key
 	Until time.Time // after this nothing it names can be alive; zero: until lifted
 	At    time.Time
 	// Before is the time of a RevokeBefore, in whole seconds as iat is.
 	Before time.Time
+	// Most, if not 0, makes the revocation lose where as many others of its kind
+	// stand until they are lifted.
+	Most int
 }
 
 // FeedState is what the database says of the feed.

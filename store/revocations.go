@@ -26,20 +26,23 @@ import (
 // one above it is. What it covers itself Absorb has taken out before.
 func (s *Store) Revoke(r authz.Revocation) audit.Effect {
 	l := list{args: []any{
-		string(r.Kind), r.Value, formatList(r.Path), toMillis(r.Until), r.At.UnixMilli(), r.Grant, toMillis(r.Before),
+		string(r.Kind), r.Value, formatList(r.Path), toMillis(r.Until), r.At.UnixMilli(), r.Grant, toMillis(r.Before), r.Most,
 	}}
 	above := `EXISTS (SELECT 1 FROM revocations a WHERE a.kind = 'lid' AND a.until > $5 AND a.value IN ` + l.in(r.Path) + `)`
 	limit := strconv.Itoa(delegation.MaxFeedLinks)
 	return effect(1, `INSERT INTO revocations (seq, kind, value, path, until, at, gid, issued_before, absorbed)
 		SELECT (SELECT COALESCE(MAX(seq), 0) + 1 FROM revocations), $1, $2, $3, $4, $5, $6, $7,
 			CASE WHEN $1 = 'lid' AND `+above+` THEN 1 ELSE 0 END
-		WHERE $1 <> 'lid' OR $6 = '' OR `+above+` OR `+limit+` > (SELECT COUNT(*) FROM revocations b
-			WHERE b.gid = $6 AND b.kind = 'lid' AND b.absorbed = 0 AND b.until > $5 AND b.value <> $2)
+		WHERE ($1 <> 'lid' OR $6 = '' OR `+above+` OR `+limit+` > (SELECT COUNT(*) FROM revocations b
+			WHERE b.gid = $6 AND b.kind = 'lid' AND b.absorbed = 0 AND b.until > $5 AND b.value <> $2))
+		AND ($8 = 0 OR $8 > (SELECT COUNT(*) FROM revocations k
+			WHERE k.kind = $1 AND k.until = 0 AND k.value <> $2))
 		ON CONFLICT (kind, value) DO UPDATE SET until = CASE
 			WHEN revocations.until = 0 OR excluded.until = 0 THEN 0
 			WHEN excluded.until > revocations.until THEN excluded.until
 			ELSE revocations.until END,
-		at = CASE WHEN revocations.until > 0 AND revocations.until <= excluded.at THEN excluded.at ELSE revocations.at END,
+		at = CASE WHEN revocations.until > 0 AND revocations.until <= excluded.at OR excluded.issued_before > revocations.issued_before
+			THEN excluded.at ELSE revocations.at END,
 		issued_before = CASE WHEN excluded.issued_before > revocations.issued_before
 			THEN excluded.issued_before ELSE revocations.issued_before END`, l.args...)
 }
