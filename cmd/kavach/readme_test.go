@@ -59,6 +59,14 @@ func TestReadme(t *testing.T) {
 	needTool(t, "curl")
 	dir := t.TempDir()
 	bin := buildKavach(t)
+	// The commands run in the folder of the project, which holds this.
+	vectors, err := filepath.Abs("../../delegation")
+	if err == nil {
+		err = os.Symlink(vectors, filepath.Join(dir, "delegation"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	public, ops, git, resource := freeLoopback(t), freeLoopback(t), freeLoopback(t), freeLoopback(t)
 	ported := strings.NewReplacer("127.0.0.1:8420", public, "127.0.0.1:8421", ops, "127.0.0.1:8422", git, "127.0.0.1:9000", resource).Replace
 
@@ -107,13 +115,14 @@ func TestReadme(t *testing.T) {
 		},
 		"Delegate": {
 			`"isError":false|"structuredContent":\{.*"token"`, `(?m)^valid, and allows the request$`,
-			`└─ code-reviewer  link 1`, `registered release-notes`, `release-notes +dev +active`,
+			`└─ code-reviewer  link 1`, `(?m)refused: revoked$`, `registered release-notes`, `release-notes +dev +active`,
 		},
 		"Protect a resource server": {
 			`200 OK`, `page handbook, for \[usr_`, `403 Forbidden`, `constraint_violated`, `401 Unauthorized`, `"authorization_servers":\[`,
+			`(?m)KDT1: (\d+) vectors, (\d+) as expected$`,
 		},
 		"Audit":   {`delegate +allowed`, `(?m)^verdict +intact$`},
-		"Operate": {`(?m)^ready$`, `(?m)^dev +operator`, `signs access tokens`},
+		"Operate": {`(?m)^ready$`, `(?m)^dev +operator`, `signs access tokens`, `(?m)^agent +\S+ .* lifted`, `agent\.suspend +allowed`, `code-reviewer may act again`},
 	} {
 		for _, want := range wants {
 			if !regexp.MustCompile(want).MatchString(outputs[heading]) {
