@@ -79,8 +79,10 @@ func TestCountersAllOrNone(t *testing.T) {
 	for i := range delegation.MaxLinks {
 		chain = append(chain, budget(fmt.Sprint("link", i), 2))
 	}
-	if !debit(chain...) || !debit(chain...) || debit(chain...) {
-		t.Error("a chain of nine budgets of two")
+	for call, want := range []bool{true, true, false} {
+		if debit(chain...) != want {
+			t.Errorf("a chain of nine budgets of two, call %d", call)
+		}
 	}
 
 	purge := func(at time.Time) {
