@@ -243,6 +243,31 @@ func TestWhatEndsLeavesTheFeed(t *testing.T) {
 	}
 }
 
+// What was issued until now can be ended again within the hour: each time what
+// came since stays in the feed for as long as it could be alive.
+func TestEndingWhatWasIssuedTwice(t *testing.T) {
+	rv := newRevocation(t)
+	by := authz.Actor{Agent: audit.Operator, Via: "cli"}
+	operator := authz.Holder{ID: "usr_root", Role: people.Operator, Active: true}
+	for _, what := range []authz.Ending{{Grant: "g1", Issued: true}, {Issued: true}} {
+		_, err := rv.End(t.Context(), by, operator, what)
+		must(t, err)
+		rv.clock.advance(50 * time.Minute)
+		since, _ := rv.root("g1") // for 50 minutes
+		rv.clock.advance(time.Second)
+		_, err = rv.End(t.Context(), by, operator, what)
+		must(t, err)
+		for range 2 {
+			rv.clock.advance(20 * time.Minute)
+			must(t, rv.Sweep(t.Context()))
+			if c := rv.chain(since); !rv.dead(since) || !rv.feed().Revokes(c) {
+				t.Errorf("%+v: what was issued before the second time: dead %t, in the feed %t", what, rv.dead(since), rv.feed().Revokes(c))
+			}
+		}
+		rv.clock.advance(time.Hour)
+	}
+}
+
 // "At most 64 `tok` per gid: an entry below a revoked link leaves the feed …, so
 // revoking an ancestor always fits; a 65th that covers none → 429".
 func TestSixtyFourLinksOfAGrant(t *testing.T) {
