@@ -2,6 +2,7 @@ package jcs_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strconv"
@@ -279,6 +280,20 @@ func TestEqual(t *testing.T) {
 		if jcs.Equal(parse(t, pair[0]), parse(t, pair[1])) {
 			t.Errorf("%s and %s are equal", pair[0], pair[1])
 		}
+	}
+	// Objects too large to be compared name by name.
+	var forth, back []string
+	for i := range 40 {
+		forth = append(forth, fmt.Sprintf(`"%02d":[{"a":1,"b":%d}]`, i, i))
+		back = append([]string{fmt.Sprintf(`"%02d":[{"b":%d.0,"a":1}]`, i, i)}, back...)
+	}
+	large := func(members []string) jcs.Value { return parse(t, "{"+strings.Join(members, ",")+"}") }
+	if !jcs.Equal(large(forth), large(back)) {
+		t.Error("the order of many members counts")
+	}
+	back[7] = `"32":[{"b":32,"a":2}]`
+	if jcs.Equal(large(forth), large(back)) {
+		t.Error("one of many members does not count")
 	}
 	null, err := jcs.Of(nil)
 	if err != nil || !jcs.Equal(null, parse(t, `null`)) || jcs.Equal(null, jcs.Value{}) {
