@@ -208,7 +208,7 @@ func (b bound) write(wire map[string]any, name string) {
 // plain is a canonical value in the types that both jcs.Of and encoding/json
 // write. Every number in a constraint is admissible, so none is lost.
 func plain(canonical string) any {
-	v, err := jcs.Parse([]byte(canonical), jcs.Limits{})
+	v, err := jcs.Parse([]byte(canonical), jcs.Limits{Depth: len(canonical) + 1}) // whoever parsed it chose the depth
 	if err != nil {
 		panic("delegation: a canonical value is not JSON: " + err.Error())
 	}

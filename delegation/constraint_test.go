@@ -340,3 +340,20 @@ func TestAllowsArgumentsOfEveryLink(t *testing.T) {
 		}
 	}
 }
+
+// A caller who parses deeper than tokens go gets a constraint that is too deep
+// to be sent, and no panic.
+func TestConstraintOfDeepValue(t *testing.T) {
+	const depth = jcs.MaxDepth + 10
+	v, err := jcs.Parse([]byte(`{"constraint_type":"one_of","values":[`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`]}`), jcs.Limits{Depth: 2 * depth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := delegation.ParseConstraint(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := c.String(); text != "null" || c.Map() == nil {
+		t.Errorf("%s", text)
+	}
+}
