@@ -197,6 +197,13 @@ func VerifyAATProof(proof string, check AATCheck) (VerifiedAATProof, error) {
 	return p, nil
 }
 
+// IsAATProof reports whether a text says of itself that it is an AAT proof. It
+// verifies nothing.
+func IsAATProof(text string) bool {
+	c, err := splitCompact(text, MaxAATProof)
+	return err == nil && c.checkTyp([]string{AATProofType}) == nil
+}
+
 func readAATProof(v jcs.Value, check AATCheck) (VerifiedAATProof, error) {
 	jti, nonce := v.Get("jti"), v.Get("nonce")
 	if jti.Kind() != jcs.String || !printable(jti.Str(), maxJTI) {

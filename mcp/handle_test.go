@@ -165,6 +165,46 @@ func TestVerifyProof(t *testing.T) {
 	}
 }
 
+// An AAT proof is judged like a DPoP proof, for the call where that is known.
+func TestVerifyCallProof(t *testing.T) {
+	w := newWorld(t)
+	key := newKey(t)
+	c := claims("a")
+	c.Root, c.MaxDepth, c.Key = true, 1, key.Public()
+	token := w.sign(c)
+	parts, err := delegation.Inspect(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arguments, err := jcs.Of(map[string]any{"pull": 847, "text": strings.Repeat("x", agent.MaxToken)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := agent.SignAATProof(key, agent.AATProof{
+		LID: parts[0].LID, LeafJTI: parts[0].UnverifiedClaims.Get("jti").Str(), Tool: "comment", Arguments: arguments,
+		Audience: issuer + "/mcp", IssuedAt: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		more      string
+		valid     bool
+		unchecked []string
+	}{
+		"the call":      {`,"audience":"` + issuer + `/mcp","request":{"tool":"comment","arguments":` + string(jcs.Canonical(arguments)) + `}`, true, nil},
+		"nothing known": {``, true, []string{"audience", "call", "request"}},
+		"another call":  {`,"request":{"tool":"comment","arguments":{"pull":848}}`, false, []string{"audience"}},
+	} {
+		v := w.content(w.everything(), "verify", `{"token":"`+token+`","proof":"`+proof+`"`+c.more+`}`)
+		unchecked, _ := v.Get("unchecked").Strings()
+		if v.Get("valid").Bool() != c.valid || !slices.Equal(unchecked, c.unchecked) ||
+			!c.valid && v.Get("reason").Str() != string(delegation.HolderBindingFailed) {
+			t.Errorf("%s: %s", name, jcs.Canonical(v))
+		}
+	}
+}
+
 // The whole way: an orchestrator with a bound token asks through MCP, and the
 // reviewer fetches its token with its own key. Nothing in the transcript works
 // as a credential for anybody else.

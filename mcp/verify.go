@@ -31,13 +31,13 @@ func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[stri
 		a.fail("token is missing")
 	}
 	audience := a.text("audience", 256, printablePattern)
-	proof, shown := a.text("proof", agent.MaxToken, printablePattern), agent.ProofCheck{Token: token}
+	shown := delegation.Shown{Token: token, Proof: a.text("proof", agent.MaxAATProof, printablePattern), Audience: audience}
 	asked := a.object("request")
 	request := readRequest(a, asked, &shown)
 	if a.err != nil {
 		return nil, s.refused(ctx, c, audit.Verified, "kavach/verify", a.err)
 	}
-	verdict, err := s.judge(ctx, audience, proof, shown)
+	verdict, err := s.judge(ctx, audience, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (s *Server) verify(ctx context.Context, c *call, value jcs.Value) (map[stri
 // readRequest reads the action to decide on, and of the request that carries it
 // what its proof must be for. What is neither given nor named in without stays
 // unset, and a limit on it refuses.
-func readRequest(a *arguments, value jcs.Value, shown *agent.ProofCheck) delegation.Request {
+func readRequest(a *arguments, value jcs.Value, shown *delegation.Shown) delegation.Request {
 	r := readArguments(value, "request.", "scope", "tool", "arguments", "resource", "host", "size", "without", "method", "url")
 	shown.Method, shown.URL = r.text("method", 32, methodPattern), r.text("url", 2048, printablePattern)
 	request := delegation.Request{Scope: delegation.NoScope()}
@@ -93,6 +93,7 @@ func readRequest(a *arguments, value jcs.Value, shown *agent.ProofCheck) delegat
 	if r.has("size") {
 		request.Size = delegation.Given(r.integer("size", 0, jcs.MaxInt, 0))
 	}
+	shown.Call = request.Tool
 	for _, dimension := range r.list("without", 2, 7, textPattern) {
 		switch {
 		case dimension == "network" && !r.has("host"):
@@ -133,7 +134,7 @@ func (v *verdict) refuse(err error) error {
 }
 
 // judge runs steps 0 to 15 of delegation.md §6 on a token, shown.Token.
-func (s *Server) judge(ctx context.Context, audience, proof string, shown agent.ProofCheck) (*verdict, error) {
+func (s *Server) judge(ctx context.Context, audience string, shown delegation.Shown) (*verdict, error) {
 	v := &verdict{now: s.cfg.Now(), valid: true}
 	shown.Now = v.now
 	chain, err := s.cfg.Verifier.Verify(shown.Token, v.now)
@@ -150,7 +151,7 @@ func (s *Server) judge(ctx context.Context, audience, proof string, shown agent.
 		}
 		return v, v.refuse(err)
 	}
-	unchecked, err := chain.CheckProof(proof, shown)
+	unchecked, err := chain.CheckProof(shown)
 	v.unchecked = append(v.unchecked, unchecked...)
 	if err != nil {
 		return v, v.refuse(err)

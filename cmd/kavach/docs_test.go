@@ -86,7 +86,7 @@ func TestVerifyAnswersAsMCP(t *testing.T) {
 		for _, audience := range []string{"https://rs.example", "https://other.example"} {
 			for _, credential := range []string{signed.Token, "garbage"} {
 				v := verdict{now: now(), unchecked: []string{"revocation"}}
-				v.judge(verifier, audience, "", agent.ProofCheck{Token: credential})
+				v.judge(verifier, audience, delegation.Shown{Token: credential})
 				if request != nil && v.chain != nil {
 					v.decide(*request)
 				} else {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/jcs"
 	"github.com/kavach-dev/kavach/wellknown"
@@ -28,9 +27,9 @@ type verifyCmd struct {
 	Resource  string   `placeholder:"ID" help:"… on this resource."`
 	Host      string   `placeholder:"HOST[:PORT]" help:"… that connects to this host."`
 	Size      string   `placeholder:"N" help:"… that reads or writes this many bytes (5MB, 5MiB)."`
-	Proof     string   `placeholder:"FILE" help:"File with the DPoP proof that came with it; - is standard input."`
-	Method    string   `placeholder:"METHOD" help:"… which must be for a request of this method."`
-	URL       string   `name:"url" placeholder:"URL" help:"… which must be for this URL."`
+	Proof     string   `placeholder:"FILE" help:"File with the proof that came with it, DPoP or AAT; - is standard input."`
+	Method    string   `placeholder:"METHOD" help:"… a DPoP proof, which must be for a request of this method."`
+	URL       string   `name:"url" placeholder:"URL" help:"… and for this URL. An AAT proof must be for --tool and --arguments."`
 	Feed      string   `name:"revocations" placeholder:"FILE" help:"The issuer's revocation feed, saved from ISSUER/revocations within the last minute."`
 	Without   []string `sep:"," enum:"network,size" placeholder:"DIMENSION" help:"… that opens no connection (network) or moves no bytes (size); repeatable. What is restricted and neither given nor named here is refused."`
 	jsonFlag
@@ -72,8 +71,8 @@ func (c *verifyCmd) Run(w *world) error {
 		}
 		v.unchecked = []string{}
 	}
-	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, c.Audience, proof,
-		agent.ProofCheck{Method: c.Method, URL: c.URL, Token: token, Now: v.now})
+	v.judge(&delegation.Verifier{Issuer: c.Issuer, Anchors: anchors}, c.Audience,
+		delegation.Shown{Token: token, Proof: proof, Method: c.Method, URL: c.URL, Audience: c.Audience, Call: request.Tool, Now: v.now})
 	if asked && v.chain != nil {
 		v.decide(request)
 	} else {
@@ -200,7 +199,7 @@ type verdict struct {
 // judge runs steps 0 to 15 of delegation.md §6 on a token, shown.Token. Without
 // a feed 15 cannot be decided here and stays unchecked, and so does 14 as far as
 // nothing is at hand for it.
-func (v *verdict) judge(verifier *delegation.Verifier, audience, proof string, shown agent.ProofCheck) {
+func (v *verdict) judge(verifier *delegation.Verifier, audience string, shown delegation.Shown) {
 	chain, err := verifier.Verify(shown.Token, v.now)
 	if err != nil {
 		v.unchecked = append(v.unchecked, "proof")
@@ -220,7 +219,7 @@ func (v *verdict) judge(verifier *delegation.Verifier, audience, proof string, s
 		v.refuse(err)
 		return
 	}
-	unchecked, err := chain.CheckProof(proof, shown)
+	unchecked, err := chain.CheckProof(shown)
 	v.unchecked = append(v.unchecked, unchecked...)
 	if err != nil {
 		v.refuse(err)
