@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // ErrFile is the root of what is wrong with a file of vectors.
@@ -58,7 +59,7 @@ func Parse(data []byte) (*File, error) {
 		TrustAnchors json.RawMessage `json:"trust_anchors"`
 	}
 	if err := json.Unmarshal(data, &kind); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFile, err)
+		return nil, notJSON(err)
 	}
 	switch {
 	case kind.Profile == "KDT1":
@@ -100,10 +101,30 @@ func decode(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("%w: %w", ErrFile, err)
+		return notJSON(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: data behind the end", ErrFile)
 	}
 	return nil
 }
+
+// notJSON says what is wrong with the text in words of the file: encoding/json
+// names the types of this program.
+func notJSON(err error) error {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, ErrFile):
+		return err
+	case !errors.As(err, &kind):
+		return fmt.Errorf("%w: %w", ErrFile, err)
+	}
+	what := kind.Field
+	if what == "" {
+		what = "it"
+	}
+	return fmt.Errorf("%w: %s cannot be %s", ErrFile, what, aKind.Replace(kind.Value))
+}
+
+// aKind adds the article to a kind of JSON value.
+var aKind = strings.NewReplacer("array", "an array", "object", "an object", "string", "a string", "number", "a number", "bool", "true or false")

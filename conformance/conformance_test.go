@@ -214,8 +214,14 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	drafts, err := os.ReadFile(publishedVectors)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"nothing": "", "no profile": `{"vectors":[]}`, "other profile": `{"profile":"KDT2","vectors":[]}`,
+		"a draft's id twice": strings.Replace(string(drafts), `"id": "J.6.1"`, `"id": "J.1"`, 1),
+		"a draft's without":  strings.Replace(string(drafts), `"id": "J.6.1"`, `"id": ""`, 1),
+		"nothing":            "", "no profile": `{"vectors":[]}`, "other profile": `{"profile":"KDT2","vectors":[]}`,
 		"unknown member":     strings.Replace(string(data), `"covers":`, `"cover":`, 1),
 		"unknown reason":     strings.Replace(string(data), `"reason":"too_large"`, `"reason":"too_big"`, 1),
 		"unknown verdict":    strings.Replace(string(data), `"verdict":"permit"`, `"verdict":"maybe"`, 1),
@@ -225,6 +231,20 @@ func TestParse(t *testing.T) {
 	} {
 		if _, err := conformance.Parse([]byte(text)); !errors.Is(err, conformance.ErrFile) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestParseSays what is wrong in words of the file, not of this program.
+func TestParseSays(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`: "not a file of vectors: it cannot be an array",
+		`{"profile":"KDT1","defaults":{},"vectors":[{"id":"x","now":"soon"}]}`: "vector 0: not a file of vectors: now cannot be a string",
+		`{"profile":"KDT1","defaults":{},"vectors":[7]}`:                       "vector 0: not a file of vectors: it cannot be a number",
+		`{"trust_anchors":[],"vectors":[{"id":"x","now":"soon"}]}`:             "not a file of vectors: vectors.now cannot be a string",
+	} {
+		if _, err := conformance.Parse([]byte(text)); err == nil || err.Error() != want || !errors.Is(err, conformance.ErrFile) {
+			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -88,7 +88,12 @@ func parseStrict(data []byte) (*strictFile, error) {
 		}
 		f.verifier.Anchors = append(f.verifier.Anchors, delegation.AATAnchor{Issuer: a.Issuer, Key: key, KID: a.KID})
 	}
-	for _, v := range f.Vectors {
+	seen := make(map[string]bool, len(f.Vectors))
+	for i, v := range f.Vectors {
+		if v.ID == "" || seen[v.ID] {
+			return nil, fmt.Errorf("%w: vector %d has the id %q, which is none or not its own", ErrFile, i, v.ID)
+		}
+		seen[v.ID] = true
 		if v.Expected.Verdict != strictPermit && v.Expected.Verdict != strictDeny {
 			return nil, fmt.Errorf("%w: %s expects %q", ErrFile, v.ID, v.Expected.Verdict)
 		}

@@ -201,7 +201,7 @@ func parseKDT1(data []byte) ([]Vector, error) {
 		// A member of the vector takes the place of the default, whole.
 		var own map[string]json.RawMessage
 		if err := json.Unmarshal(text, &own); err != nil {
-			return nil, fmt.Errorf("%w: vector %d: %w", ErrFile, i, err)
+			return nil, fmt.Errorf("vector %d: %w", i, notJSON(err))
 		}
 		*v = defaults
 		if own["policy"] != nil {
