@@ -3,6 +3,7 @@ package delegation
 import (
 	"container/list"
 	"crypto/sha256"
+	"slices"
 	"sync"
 )
 
@@ -137,7 +138,8 @@ func (c *Cache) add(m *memory, parts []part) {
 			of.forgetOne()
 			c.size--
 		}
-		of.prefixes[key] = &prefix{parts: parts[: n+1 : n+1], used: c.clock}
+		// A copy: a short prefix does not keep what stood below it.
+		of.prefixes[key] = &prefix{parts: slices.Clone(parts[:n+1]), used: c.clock}
 		c.size++
 	}
 	for c.size > maxCached {

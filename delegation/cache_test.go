@@ -214,3 +214,57 @@ func TestMemoryIsFlat(t *testing.T) {
 		t.Errorf("the heap grew from %d to %d bytes", full, after)
 	}
 }
+
+// A prefix that stays keeps its own tokens, not those of a longer chain that it
+// was remembered with and that left.
+func TestCachePrefixesKeepOnlyThemselves(t *testing.T) {
+	v := cached(t)
+	heavy := delegation.Tools{}
+	for i := range delegation.MaxTools {
+		heavy[fmt.Sprintf("a tool with a name of some length, number %d", i)] = delegation.AllowAnyArgs
+	}
+	derive := func(chain string, from, to holder) string {
+		derived, err := delegation.Derive(chain, from.private(), to.public(), delegation.Narrow{
+			ClientID: "agent", Scopes: []string{"repository:read"}, Tools: heavy,
+		}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return derived.Chain
+	}
+	root := rootToken().with(object{"del_max_depth": 8, "authorization_details": []any{
+		object{"type": "attenuating_agent_token", "tools": heavy.Map()},
+	}}).String()
+	before := heapInUse()
+	var short []string
+	for i := range 50 {
+		chain, by := root, orchKey
+		for depth := range 5 {
+			to := ed(fmt.Sprintf("heavy %d %d", i, depth))
+			if chain, by = derive(chain, by, to), to; depth == 0 {
+				short = append(short, chain)
+			}
+		}
+		remember(t, v, chain)
+		for _, one := range short {
+			remember(t, v, one)
+		}
+	}
+	used := heapInUse() - before
+	one, err := v.Verify(short[0], now)
+	if err != nil || one.Len() != 2 || v.Cache.Len() != 64 {
+		t.Fatalf("%v, %d prefixes", err, v.Cache.Len())
+	}
+	// 64 prefixes hold some 70 tokens, and chains of six tokens would be 300.
+	if most := int64(140 * 20000); used > most {
+		t.Errorf("%d bytes for 64 prefixes", used)
+	}
+}
+
+func heapInUse() int64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
