@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -55,7 +56,7 @@ func (g *Registry) revoke(w http.ResponseWriter, r *http.Request) (recorded bool
 		})
 		return false, err
 	}
-	plan, err := g.planRevocation(ctx, by, r.PostForm.Get("token"), r.PostForm.Get("token_type_hint"))
+	plan, err := g.planRevocation(ctx, by, r.PostForm)
 	if err != nil {
 		return false, err
 	}
@@ -91,12 +92,13 @@ type revocationPlan struct {
 //
 // Who may end a token: its holder and the holders above it, by their keys
 // (delegation.md §9), and the clients that the server knows to be in its path.
-func (g *Registry) planRevocation(ctx context.Context, by revoker, token, hint string) (revocationPlan, error) {
+func (g *Registry) planRevocation(ctx context.Context, by revoker, form url.Values) (revocationPlan, error) {
+	token := form.Get("token")
 	nothing := revocationPlan{entry: audit.Entry{
 		Resource: revokeEndpoint, Result: audit.Allowed, Reason: "unknown_token", Detail: map[string]any{},
 	}}
-	if hint == TokenTypeKey {
-		return g.planKeyRevocation(by, token)
+	if form.Get("token_type_hint") == TokenTypeKey {
+		return g.planKeyRevocation(ctx, by, token, form.Get("bound_token"))
 	}
 	if !looksLikeAccessToken(token) {
 		return g.planRefreshRevocation(ctx, by.client, token, nothing)

@@ -78,24 +78,52 @@ func (by revoker) inPath(chain *delegation.Chain) bool {
 }
 
 // planKeyRevocation ends a key, for who proves it: a key that is known to
-// others is nobody's to keep, so this is not undone by its holder.
-func (g *Registry) planKeyRevocation(by revoker, jkt string) (revocationPlan, error) {
+// others is nobody's to keep, so this is not undone by its holder. Strangers who
+// make keys cannot take the room of those that matter here: an agent's that the
+// server knows, and that of a live token or link, bound, which the caller shows.
+func (g *Registry) planKeyRevocation(ctx context.Context, by revoker, jkt, bound string) (revocationPlan, error) {
 	plan := revocationPlan{entry: audit.Entry{Resource: revokeEndpoint, Result: audit.Denied, Detail: map[string]any{}}}
 	if by.proof == nil || by.proof.Key.Thumbprint() != jkt {
 		plan.entry.Reason = string(delegation.HolderBindingFailed)
 		plan.answer = badRequest("invalid_grant", "a key is revoked by a DPoP proof of it; token is its thumbprint")
 		return plan, nil
 	}
+	most := strangersKeysMost
+	if bound != "" {
+		chain, err := g.verifier.Verify(bound, g.now())
+		if err != nil {
+			plan.entry.Reason, plan.answer = string(delegation.ReasonOf(err)), badRequest("invalid_grant", "bound_token is not valid")
+			return plan, nil
+		}
+		plan.entry = chainEntry(chain, audit.Revoke, audit.Denied)
+		if of := chain.Revocable(); !slices.Contains(of.Keys, jkt) && !slices.Contains(of.Ancestry, jkt) {
+			plan.entry.Resource, plan.entry.Reason = revokeEndpoint, string(delegation.HolderBindingFailed)
+			plan.answer = badRequest("invalid_grant", "nothing in bound_token is bound to the key")
+			return plan, nil
+		}
+		most = heldKeysMost
+	} else if g.cfg.Agents != nil {
+		known, err := g.cfg.Agents.AgentKeyKnown(ctx, jkt)
+		if err != nil {
+			return plan, err
+		}
+		if known {
+			most = heldKeysMost
+		}
+	}
 	plan.entry.Result, plan.entry.Resource, plan.entry.Detail["kind"] = audit.Allowed, jkt, string(RevokeKey)
-	plan.revocations = []Revocation{{Kind: RevokeKey, Value: jkt, At: g.now(), Most: heldKeysMost}}
+	plan.revocations = []Revocation{{Kind: RevokeKey, Value: jkt, At: g.now(), Most: most}}
 	return plan, nil
 }
 
 const (
-	// heldKeysMost is how many keys may be revoked by more than whom the server
-	// knows. Anybody can make a key and prove it, and its revocation stays: without
-	// a bound strangers could make the feed too large for everybody.
-	heldKeysMost = 4096
+	// strangersKeysMost is how many keys may be revoked by more than whom the
+	// server knows. Anybody can make a key and prove it, and its revocation stays:
+	// without a bound strangers could make the feed too large for everybody.
+	strangersKeysMost = 4096
+	// heldKeysMost is the same for keys that something here is bound to: who can
+	// derive links can make as many of them.
+	heldKeysMost = 2 * strangersKeysMost
 	// heldKeysPerMinute is how many of them one address may send.
 	heldKeysPerMinute = 10
 )
@@ -103,7 +131,7 @@ const (
 // errKeysFull is the answer to one key more.
 var errKeysFull = &Error{
 	Status: http.StatusTooManyRequests, Code: feedFull, RetryAfter: 60,
-	Description: "too many keys are revoked already: revoke the token, or ask the owner of the agent or an operator",
+	Description: "too many keys are revoked already: show a token of the key (bound_token), revoke the token, or ask the owner of the agent or an operator",
 }
 
 // slowed turns the plan to revoke a key into a refusal where the address has

@@ -58,3 +58,46 @@ func TestStrangersCannotFillTheFeed(t *testing.T) {
 	rv.clock.advance(time.Second)
 	wantDone(t, "where there is room", rv.proved(rootKey, form(rootKey)))
 }
+
+// 429 is no way to keep somebody from revoking: where strangers have taken their
+// room, a key that matters here still has some.
+func TestStrangersDoNotKeepHoldersFromRevokingKeys(t *testing.T) {
+	rv := newRevocation(t)
+	root, rootKey := rv.root("g1")
+	link, linkKey := rv.child(root, rootKey)
+	_, otherKey := rv.root("g2")
+	for from := 0; from < 4096; from += 512 {
+		var effects []audit.Effect
+		for i := range 512 {
+			effects = append(effects, rv.store.Revoke(authz.Revocation{Kind: authz.RevokeKey, Value: fmt.Sprintf("%043d", from+i), At: rv.clock.now()}))
+		}
+		rv.commit(effects...)
+	}
+	ask := func(key agent.PrivateKey, bound string) reply {
+		return rv.proved(key, url.Values{
+			"token": {key.Public().Thumbprint()}, "token_type_hint": {authz.TokenTypeKey}, "bound_token": {bound},
+		})
+	}
+	wantRefusal(t, ask(linkKey, ""), http.StatusTooManyRequests, "feed_full")
+	wantRefusal(t, ask(otherKey, link), http.StatusBadRequest, "invalid_grant")
+	wantRefusal(t, ask(linkKey, root), http.StatusBadRequest, "invalid_grant")
+	wantRefusal(t, ask(linkKey, link[:len(link)-2]), http.StatusBadRequest, "invalid_grant")
+	if rv.dead(link) {
+		t.Fatal("a refusal revoked")
+	}
+	wantDone(t, "with the chain", ask(linkKey, link))
+	if !rv.dead(link) || rv.dead(root) {
+		t.Error("the link lives, or the root is dead")
+	}
+	// What was exchanged from it came from the key, too.
+	wantDone(t, "with what came from it", ask(rootKey, rv.exchanged(root, rootKey)))
+	if !rv.dead(root) {
+		t.Error("the root lives")
+	}
+	if records := rv.records(audit.Revoke); records[len(records)-1].Grant != "g1" {
+		t.Errorf("the record does not say which grant was shown: %+v", records[len(records)-1])
+	}
+	if a := rv.getFeed(); a.status != http.StatusOK || len(a.body) > 1<<20 {
+		t.Errorf("the feed: %d, %d bytes", a.status, len(a.body))
+	}
+}

@@ -17,6 +17,10 @@ type Revocation struct {
 	// Token is the token or chain to end, with everything below it. Empty: Key
 	// itself is to end, with everything that is bound to it.
 	Token string
+	// Bound may be, where Key itself is to end, a live token or chain in which
+	// something is bound to it: such a key has room even where strangers have
+	// revoked too many of their own.
+	Bound string
 	// Key is the key that the last link is bound to, or one above it.
 	Key agent.PrivateKey
 	// Transport sends. Nil: http.DefaultTransport.
@@ -41,6 +45,9 @@ func Revoke(ctx context.Context, r Revocation) (recorded bool, err error) {
 	form := url.Values{"token": {r.Token}}
 	if r.Token == "" {
 		form = url.Values{"token": {r.Key.Public().Thumbprint()}, "token_type_hint": {"urn:kavach:token-type:key"}}
+		if r.Bound != "" {
+			form.Set("bound_token", r.Bound)
+		}
 	}
 	for nonce := ""; ; {
 		proof, err := agent.SignProof(r.Key, agent.Proof{
@@ -68,7 +75,7 @@ func Revoke(ctx context.Context, r Revocation) (recorded bool, err error) {
 			said := document.Get("recorded")
 			return !said.Exists() || said.Bool(), nil
 		}
-		refused := readError(answer.StatusCode, answer.Header, document, r.Token)
+		refused := readError(answer.StatusCode, answer.Header, document, r.Token, r.Bound)
 		if next := answer.Header.Get(nonceHeader); refused.Code == "use_dpop_nonce" && next != "" && nonce == "" {
 			nonce = next
 			continue

@@ -37,23 +37,34 @@ func (c *revokeTokenCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	return w.revokeAt(c.Issuer, c.HolderFile, token, "the token and all below it", c.reachFlags, c.JSON)
+	return w.revokeAt(c.Issuer, c.HolderFile, client.Revocation{Token: token}, "the token and all below it", c.reachFlags, c.JSON)
 }
 
 // revokeOwnCmd is for who lost a key and still has it.
 type revokeOwnCmd struct {
 	HolderFile string `arg:"" default:"holder.key.json" placeholder:"FILE" help:"The key file (${default})."`
 	Issuer     string `required:"" placeholder:"URL" help:"The server whose tokens are bound to it."`
+	TokenFile  string `placeholder:"FILE" help:"A live token or chain in which something is bound to the key; - is standard input. It helps where too many keys are revoked already."`
 	reachFlags
 	jsonFlag
 }
 
 func (c *revokeOwnCmd) Run(w *world) error {
-	return w.revokeAt(c.Issuer, c.HolderFile, "", "what is bound to this key, until an operator lifts that,", c.reachFlags, c.JSON)
+	if err := onceStdin(c.HolderFile, c.TokenFile); err != nil {
+		return err
+	}
+	r := client.Revocation{}
+	if c.TokenFile != "" {
+		var err error
+		if r.Bound, err = w.readLine(c.TokenFile); err != nil {
+			return err
+		}
+	}
+	return w.revokeAt(c.Issuer, c.HolderFile, r, "what is bound to this key, until an operator lifts that,", c.reachFlags, c.JSON)
 }
 
 // revokeAt asks the issuer, with a proof by the key.
-func (w *world) revokeAt(issuer, holderFile, token, what string, reach reachFlags, asJSON bool) error {
+func (w *world) revokeAt(issuer, holderFile string, r client.Revocation, what string, reach reachFlags, asJSON bool) error {
 	if err := checkIssuer(issuer); err != nil {
 		return err
 	}
@@ -65,7 +76,8 @@ func (w *world) revokeAt(issuer, holderFile, token, what string, reach reachFlag
 	if err != nil {
 		return err
 	}
-	recorded, err := client.Revoke(w.ctx, client.Revocation{Issuer: issuer, Token: token, Key: key, Transport: transport, Now: w.now})
+	r.Issuer, r.Key, r.Transport, r.Now = issuer, key, transport, w.now
+	recorded, err := client.Revoke(w.ctx, r)
 	if err != nil {
 		return serverError("revoking", issuer, err)
 	}
