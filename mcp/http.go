@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	corsHeaders = "Authorization, Content-Type, Accept, DPoP, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID"
+	corsHeaders = "Authorization, Content-Type, Accept, DPoP, AAT-Proof, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID"
 	corsExposed = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, DPoP-Nonce"
 )
 

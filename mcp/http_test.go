@@ -102,7 +102,7 @@ func TestPreflight(t *testing.T) {
 	if r.status != http.StatusNoContent || r.header.Get("Access-Control-Allow-Origin") != "https://ok.example" {
 		t.Fatalf("%d %v", r.status, r.header)
 	}
-	for _, name := range []string{"Authorization", "DPoP", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-ID"} {
+	for _, name := range []string{"Authorization", "DPoP", "AAT-Proof", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-ID"} {
 		if !strings.Contains(r.header.Get("Access-Control-Allow-Headers"), name) {
 			t.Errorf("%s is not allowed", name)
 		}
