@@ -91,14 +91,14 @@ func delegateHint(err error) string {
 		}
 	case delegation.NotNarrower, delegation.AudienceWidened:
 		if refused.Dimension == delegation.DimensionTools {
-			return "name tools and arguments that the chain has, under the same types of constraint (`kavach token inspect` shows them); a chain without any gets them from its server: `kavach exchange`"
+			return "name tools and arguments that the chain has, under the same types of constraint (`kavach token inspect` shows them); a chain without any gets them from its server: `kavach exchange`, with the receiver's --card"
 		}
 		if refused.Dimension == delegation.DimensionCalls {
 			return "a budget is at most that of the chain, and for one resource server: --audience URL"
 		}
 		return "a link can only narrow: `kavach token inspect` shows what the chain has"
 	case delegation.DepthInvalid:
-		return "the chain allows fewer levels, is sealed, or is a plain token, which only its own server can hand on"
+		return "the chain allows fewer levels, is sealed, or is a plain token, which only its own server can hand on: `kavach exchange`, with the receiver's --card"
 	case delegation.Expired:
 		return "get a new token, and derive from that"
 	case delegation.KeyReuse:

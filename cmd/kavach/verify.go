@@ -91,6 +91,8 @@ func (c *verifyCmd) Run(w *world) error {
 		return &silentError{v.refusal}
 	case v.refusal != nil && strings.HasPrefix(v.refusal.Detail, "unhandled:"):
 		return withHint(v.refusal, "say what the request does there: --tool, --resource, --host, --size, or --without network,size")
+	case v.refusal != nil && v.refusal.Reason == delegation.NeedsCounter:
+		return withHint(v.refusal, "everything else allows it: how many calls are left is known where they are counted, at the resource server")
 	case v.refusal != nil:
 		return v.refusal
 	}
