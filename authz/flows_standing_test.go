@@ -1,8 +1,10 @@
 package authz_test
 
 import (
+	"crypto"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
+	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/people"
+	"github.com/kavach-dev/kavach/wellknown"
 )
 
 // exec writes to the database behind everybody's back.
@@ -93,6 +97,86 @@ func TestALostRoleLeavesNothing(t *testing.T) {
 	got := b.decide(page, "approve", "kavach:admin")
 	if q := redirected(t, got); got.status != http.StatusOK || q.Get("error") != "access_denied" || q.Get("iss") != f.issuer || q.Get("state") != "st4te" {
 		t.Errorf("an open consent page: %d %s", got.status, got.location)
+	}
+}
+
+// feedNow is the revocation feed as a verifier reads it.
+func (f *flows) feedNow() *delegation.Feed {
+	f.t.Helper()
+	get := func(h http.Handler, path string) []byte {
+		f.t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != http.StatusOK {
+			f.t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
+		return w.Body.Bytes()
+	}
+	set, err := wellknown.ParseJWKS(get(f.registry.WellKnown(), wellknown.JWKSPath))
+	must(f.t, err)
+	feed, err := delegation.VerifyFeed(string(get(http.HandlerFunc(f.registry.HandleFeed), authz.FeedPath)), f.issuer,
+		func(kid string) (crypto.PublicKey, bool) {
+			for _, k := range set {
+				if k.KID == kid {
+					return k.Public, true
+				}
+			}
+			return nil, false
+		}, f.clock.now())
+	must(f.t, err)
+	return feed
+}
+
+// "Losing a role takes effect at the next refresh, introspection and feed": who
+// reads the feed alone cannot know what a token still holds, and has to see
+// another one.
+func TestALostRoleIsInTheFeed(t *testing.T) {
+	f := newFlows(t)
+	olga := f.user("olga", people.Auditor)
+	bot := f.program(olga, "bot", []string{"repo:read"}, "delegate")
+	client, p := f.public(), newProof()
+	form := f.redeem(client, f.code(f.signedIn("olga"), client, p, url.Values{"scope": {"kavach:verify audit:read"}}), p, nil)
+	a := f.token(form)
+	_, other := f.tokens(nil)
+	mine := map[string]string{
+		"the person's": a.str("access_token"), "the agent's": bot.signIn(holder(t), url.Values{"resource": {git}}),
+	}
+	change := func(role people.Role) {
+		t.Helper()
+		f.change("olga", people.UserChange{Role: &role})
+	}
+	f.clock.advance(10 * time.Second)
+	if feed := f.feedNow(); feed.Revokes(f.chain(mine["the person's"])) {
+		t.Fatal("before")
+	}
+	for _, role := range []people.Role{people.Member, people.Auditor, people.Member} {
+		change(role)
+		f.clock.advance(2 * time.Second)
+		feed := f.feedNow()
+		for name, token := range mine {
+			if !feed.Revokes(f.chain(token)) {
+				t.Errorf("%s: %s is not in the feed", role, name)
+			}
+			if !f.alive(token) {
+				t.Errorf("%s: %s is dead here, where it is known what it still holds", role, name)
+			}
+		}
+		if feed.Revokes(f.chain(other.str("access_token"))) {
+			t.Errorf("%s: somebody else's is", role)
+		}
+		a = f.token(refreshForm(client, a.str("refresh_token"), nil))
+		mine = map[string]string{"the person's": a.str("access_token"), "the agent's": bot.signIn(holder(t), url.Values{"resource": {git}})}
+		for name, token := range mine {
+			if f.feedNow().Revokes(f.chain(token)) {
+				t.Errorf("%s: %s from after it is", role, name)
+			}
+		}
+	}
+	// What changes nothing ends nothing.
+	change(people.Member)
+	f.clock.advance(2 * time.Second)
+	if f.feedNow().Revokes(f.chain(mine["the person's"])) {
+		t.Error("the same role again")
 	}
 }
 

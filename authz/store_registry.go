@@ -105,6 +105,10 @@ const (
 	// RevokeBefore ends what a grant had issued before a time; the grant lives
 	// on. Its value is a gid, or EveryGrant.
 	RevokeBefore RevocationKind = "before"
+	// RevokeRole is a RevokeBefore for those who read the feed alone: whoever the
+	// grant is of has another role since. Here a token keeps the scopes that the
+	// person still holds, which no offline verifier can know.
+	RevokeRole RevocationKind = "role"
 )
 
 // EveryGrant is the value of a RevokeBefore that spares nobody.
@@ -136,7 +140,7 @@ type FeedState struct {
 	// Clients are ids of who may not act: revoked, suspended, disabled, or an
 	// agent whose owner is.
 	Clients []string
-	// Before is by gid, or EveryGrant.
+	// Before is by gid, or EveryGrant; also of roles that were lost.
 	Before map[string]time.Time
 }
 

@@ -168,6 +168,9 @@ type Store interface {
 	InsertFirstUser(u User, p PHC) audit.Effect
 	// UpdateUser sets role and disabled of a user that still is as before.
 	UpdateUser(before, after User) audit.Effect
+	// RoleLost ends, for those who read the revocation feed, what was issued
+	// until now on the authority of a user whose role changes.
+	RoleLost(userID string, now time.Time) audit.Effect
 	// SetPassword needs the user to exist.
 	SetPassword(userID string, p PHC) audit.Effect
 	// ReplacePassword needs the password to still be the old one.

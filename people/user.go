@@ -235,6 +235,12 @@ func (s *Server) SetUser(ctx context.Context, by By, name string, c UserChange) 
 		change.Effects = append(change.Effects, s.store.UpdateUser(before, after))
 		change.Entries = append(change.Entries, by.entry(audit.UserUpdate, after, audit.Allowed, "", detail))
 	}
+	if after.Role != before.Role {
+		// "Losing a role takes effect at the next refresh, introspection and feed"
+		// (authorization-server.md §4). A scope can be for one role alone, so that
+		// whoever rises may lose some, too.
+		change.Effects = append(change.Effects, s.store.RoleLost(before.ID, s.now()))
+	}
 	if c.Password != nil {
 		if err := checkPassword(*c.Password, before.Name); err != nil {
 			return User{}, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/people"
 )
 
@@ -106,6 +107,19 @@ func (s *Store) InsertFirstUser(u people.User, p people.PHC) audit.Effect {
 func (s *Store) UpdateUser(before, after people.User) audit.Effect {
 	return effect(1, `UPDATE users SET role = $2, disabled = $3 WHERE id = $1 AND role = $4 AND disabled = $5`,
 		after.ID, string(after.Role), flag(after.Disabled), string(before.Role), flag(before.Disabled))
+}
+
+// RoleLost implements people.Store: everything that the grants of a user, and
+// those of the user's agents, had issued until now leaves with the feed's
+// before. The rows are authz.RevokeRole.
+func (s *Store) RoleLost(userID string, now time.Time) audit.Effect {
+	// iat counts whole seconds: what was issued in this one is before it, too.
+	before := now.Truncate(time.Second).Add(time.Second)
+	return effect(-1, `INSERT INTO revocations (seq, kind, value, path, until, at, gid, issued_before, absorbed)
+		SELECT (SELECT COALESCE(MAX(seq), 0) FROM revocations) + ROW_NUMBER() OVER (ORDER BY gid), 'role', gid, '[]', $2, $3, '', $4, 0
+		FROM grants WHERE revoked = 0 AND (sub = $1 OR sub IN (SELECT id FROM agents WHERE owner = $1))
+		ON CONFLICT (kind, value) DO UPDATE SET until = excluded.until, at = excluded.at, issued_before = excluded.issued_before`,
+		userID, now.Add(delegation.FeedRetention).UnixMilli(), now.UnixMilli(), before.UnixMilli())
 }
 
 // SetPassword implements people.Store.

@@ -112,7 +112,7 @@ func (s *Store) KeyOwner(ctx context.Context, jkt string) (string, error) {
 // alive; keys and clients stay until they are lifted.
 func (s *Store) Feed(ctx context.Context, now time.Time) (authz.FeedState, error) {
 	rows, err := s.read.Query(ctx, `SELECT kind, value, issued_before FROM revocations
-			WHERE kind IN ('lid', 'gid', 'before') AND absorbed = 0 AND (until = 0 OR until > $1) AND at > $2
+			WHERE kind IN ('lid', 'gid', 'before', 'role') AND absorbed = 0 AND (until = 0 OR until > $1) AND at > $2
 				AND (kind <> 'lid' OR NOT EXISTS (SELECT 1 FROM revocations g
 					WHERE g.kind = 'gid' AND g.value = revocations.gid AND (g.until = 0 OR g.until > $1) AND g.at > $2))
 		UNION ALL SELECT kind, value, 0 FROM revocations
@@ -143,8 +143,10 @@ func (s *Store) Feed(ctx context.Context, now time.Time) (authz.FeedState, error
 		switch into := lists[kind]; {
 		case into != nil:
 			*into = append(*into, value)
-		case kind == authz.RevokeBefore:
-			f.Before[value] = time.UnixMilli(number)
+		case kind == authz.RevokeBefore || kind == authz.RevokeRole:
+			if before := time.UnixMilli(number); before.After(f.Before[value]) {
+				f.Before[value] = before
+			}
 		default:
 			f.Seq = number
 		}
