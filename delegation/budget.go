@@ -14,9 +14,9 @@ type Budget struct {
 	// LID identifies the link, and nothing else does: a jti is chosen by
 	// whoever signs, and would let one link spend what another has.
 	LID string
-	// Root is the lid of the first token of the chain, for who gives every root
-	// its share of a store.
-	Root string
+	// Grant is the gid of the chain, for who gives every grant its share of a
+	// store: an agent may get any number of roots from one.
+	Grant string
 	// Limit is the number of calls, at least 1.
 	Limit int64
 	// Until is when the link ends. The budget is remembered until CounterGrace
@@ -36,7 +36,7 @@ func (c *Chain) Budgets() []Budget {
 	for i := range c.parts {
 		p := &c.parts[i]
 		if n := p.limits.MaxCalls; n != nil {
-			budgets = append(budgets, Budget{LID: p.lid, Root: c.parts[0].lid, Limit: *n, Until: time.Unix(p.exp, 0)})
+			budgets = append(budgets, Budget{LID: p.lid, Grant: c.GrantID(), Limit: *n, Until: time.Unix(p.exp, 0)})
 		}
 	}
 	return budgets

@@ -294,7 +294,7 @@ func TestWorkedIsAccepted(t *testing.T) {
 	if err != nil || !feed.Fresh(at) || !feed.Revokes(chain) {
 		t.Errorf("the feed: %v", err)
 	}
-	if budgets := chain.Budgets(); len(budgets) != 1 || budgets[0].LID != w.link2.lid || budgets[0].Limit != 3 {
+	if budgets := chain.Budgets(); len(budgets) != 1 || budgets[0].LID != w.link2.lid || budgets[0].Grant != "grant-1" || budgets[0].Limit != 3 {
 		t.Errorf("budgets: %+v", budgets)
 	}
 }

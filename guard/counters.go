@@ -21,9 +21,9 @@ type Counters interface {
 const (
 	// maxBudgets bounds the memory of all budgets, about 200 bytes each.
 	maxBudgets = 1 << 18
-	// maxRootBudgets is the share of one root, so that who may make any number
-	// of links below his own cannot fill everybody's.
-	maxRootBudgets = 1 << 12
+	// maxGrantBudgets is the share of one grant, so that who may get any number
+	// of roots, and make any number of links below them, cannot fill everybody's.
+	maxGrantBudgets = 1 << 12
 )
 
 // CountersConfig is what counters in memory are made of.
@@ -41,7 +41,7 @@ func NewCounters(cfg CountersConfig) Counters {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &counters{now: cfg.Now, spent: map[string]int64{}, roots: map[string]int{}, due: map[int64][]ended{}}
+	return &counters{now: cfg.Now, spent: map[string]int64{}, grants: map[string]int{}, due: map[int64][]ended{}}
 }
 
 // errBudgetsFull: see NewCounters.
@@ -50,14 +50,14 @@ var errBudgetsFull = errors.New("guard: too many live budgets")
 type counters struct {
 	now func() time.Time
 
-	mu    sync.Mutex        // guards what follows
-	spent map[string]int64  // calls, by lid
-	roots map[string]int    // how many of them, by root
-	due   map[int64][]ended // by the second in which they are forgotten
-	swept int64
+	mu     sync.Mutex        // guards what follows
+	spent  map[string]int64  // calls, by lid
+	grants map[string]int    // how many of them, by grant
+	due    map[int64][]ended // by the second in which they are forgotten
+	swept  int64
 }
 
-type ended struct{ lid, root string }
+type ended struct{ lid, grant string }
 
 // Debit implements Counters.
 func (c *counters) Debit(_ context.Context, budgets []delegation.Budget) (bool, error) {
@@ -71,12 +71,12 @@ func (c *counters) Debit(_ context.Context, budgets []delegation.Budget) (bool, 
 			return false, nil
 		}
 		if !known {
-			fresh[b.Root]++
+			fresh[b.Grant]++
 		}
 	}
 	total := 0
-	for root, n := range fresh {
-		if total += n; c.roots[root]+n > maxRootBudgets {
+	for grant, n := range fresh {
+		if total += n; c.grants[grant]+n > maxGrantBudgets {
 			return false, errBudgetsFull
 		}
 	}
@@ -86,8 +86,8 @@ func (c *counters) Debit(_ context.Context, budgets []delegation.Budget) (bool, 
 	for _, b := range budgets {
 		if _, known := c.spent[b.LID]; !known {
 			second := b.Until.Add(delegation.CounterGrace).Unix()
-			c.due[second] = append(c.due[second], ended{b.LID, b.Root})
-			c.roots[b.Root]++
+			c.due[second] = append(c.due[second], ended{b.LID, b.Grant})
+			c.grants[b.Grant]++
 		}
 		c.spent[b.LID]++
 	}
@@ -107,8 +107,8 @@ func (c *counters) sweep(now int64) {
 		}
 		for _, e := range list {
 			delete(c.spent, e.lid)
-			if c.roots[e.root]--; c.roots[e.root] <= 0 {
-				delete(c.roots, e.root)
+			if c.grants[e.grant]--; c.grants[e.grant] <= 0 {
+				delete(c.grants, e.grant)
 			}
 		}
 		delete(c.due, second)

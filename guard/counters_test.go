@@ -350,8 +350,8 @@ func TestWhatIsForgottenIsNotAsked(t *testing.T) {
 func TestCountersAreBounded(t *testing.T) {
 	now := start
 	c := guard.NewCounters(guard.CountersConfig{Now: func() time.Time { return now }})
-	debit := func(root, lid string) (bool, error) {
-		return c.Debit(context.Background(), []delegation.Budget{{LID: lid, Root: root, Limit: 2, Until: start.Add(time.Minute)}})
+	debit := func(grant, lid string) (bool, error) {
+		return c.Debit(context.Background(), []delegation.Budget{{LID: lid, Grant: grant, Limit: 2, Until: start.Add(time.Minute)}})
 	}
 	n := 0
 	for ; ; n++ {
@@ -412,5 +412,22 @@ func TestCountersUnasked(t *testing.T) {
 	}
 	if n := b.spend(t, handler, 1); n != 1 {
 		t.Error("a request without proof spent the budget")
+	}
+}
+
+// TestRootsOfAGrantShare: an agent gets as many roots as it asks for, so what it
+// can fill of the memory for budgets is the share of its grant.
+func TestRootsOfAGrantShare(t *testing.T) {
+	w := newWorld(t)
+	budget := func() delegation.Budget {
+		chain, err := w.config().Verifier.Verify(w.root(limited(calls(3))).token, w.clock())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return chain.Budgets()[0]
+	}
+	a, b := budget(), budget()
+	if a.LID == b.LID || a.Grant != b.Grant || a.Grant == "" {
+		t.Errorf("two roots of one grant: %+v and %+v", a, b)
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func budget(lid string, limit int64) delegation.Budget {
-	return delegation.Budget{LID: lid, Root: "root", Limit: limit, Until: time.Now().Add(time.Minute)}
+	return delegation.Budget{LID: lid, Grant: "grant", Limit: limit, Until: time.Now().Add(time.Minute)}
 }
 
 // counting opens the database once more, as another process does.
