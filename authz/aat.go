@@ -113,6 +113,10 @@ func aatTools(cat *Catalog, asked delegation.Tools, limits delegation.Limits, sc
 	switch {
 	case !limits.IsZero() && !cat.Aware(audience):
 		return nil, errTarget("the resource would not see kavach_limits")
+	case len(audience) != 1 && !cat.Aware(audience):
+		// A tool stands for the scope of its name, which only one resource
+		// owns; at the others it would be granted by nobody.
+		return nil, errTarget("an AAT for resources that are not kavach-aware names exactly one")
 	case limits.MaxCalls != nil && len(audience) != 1:
 		return nil, errDetails("max_calls needs exactly one resource: each would count for itself")
 	case len(granted) == 0:

@@ -140,21 +140,22 @@ func TestAATOfAnAgentsOwn(t *testing.T) {
 		ask  []string
 		code string
 	}{
-		"no proof":             {agent.PrivateKey{}, []string{"authorization_details", diff, "req_cnf", mine}, "invalid_request"},
-		"a proof by another":   {other, []string{"authorization_details", diff, "req_cnf", mine}, "invalid_request"},
-		"no key":               {key, []string{"authorization_details", diff, "requested_token_type", authz.TokenTypeAAT}, "invalid_request"},
-		"a private key":        {key, []string{"authorization_details", diff, "req_cnf", `{"jwk":{"kty":"OKP","crv":"Ed25519","d":"AA","x":"` + strings.Repeat("A", 43) + `"}}`}, "invalid_request"},
-		"a key of another":     {key, []string{"authorization_details", diff, "req_cnf", cnf(t, other.Public())}, "invalid_request"},
-		"no details":           {key, []string{"requested_token_type", authz.TokenTypeAAT, "req_cnf", mine}, "invalid_authorization_details"},
-		"no tools":             {key, []string{"authorization_details", `[{"type":"attenuating_agent_token","tools":{}}]`, "req_cnf", mine}, "invalid_authorization_details"},
-		"limits alone":         {key, []string{"authorization_details", `[{"type":"kavach_limits","resources":["a"]}]`, "req_cnf", mine}, "invalid_authorization_details"},
-		"an unknown type":      {key, []string{"authorization_details", `[{"type":"payment"}]`, "req_cnf", mine}, "invalid_authorization_details"},
-		"details alone":        {key, []string{"authorization_details", diff}, "invalid_authorization_details"},
-		"details for our own":  {key, []string{"authorization_details", diff, "req_cnf", mine, "requested_token_type", authz.TokenTypeAccess}, "invalid_authorization_details"},
-		"no tool that it may":  {key, []string{"resource", aatOnly, "authorization_details", strings.Replace(diff, "diff", "merge", 1), "req_cnf", mine}, "invalid_authorization_details"},
-		"limits nobody sees":   {key, []string{"resource", aatOnly, "authorization_details", limited, "req_cnf", mine}, "invalid_target"},
-		"a handle":             {key, []string{"requested_token_type", authz.TokenTypeHandle, "req_cnf", mine}, "invalid_request"},
-		"two resources, mixed": {key, []string{"resource", aatOnly, "resource", git, "authorization_details", limited, "req_cnf", mine}, "invalid_target"},
+		"no proof":            {agent.PrivateKey{}, []string{"authorization_details", diff, "req_cnf", mine}, "invalid_request"},
+		"a proof by another":  {other, []string{"authorization_details", diff, "req_cnf", mine}, "invalid_request"},
+		"no key":              {key, []string{"authorization_details", diff, "requested_token_type", authz.TokenTypeAAT}, "invalid_request"},
+		"a private key":       {key, []string{"authorization_details", diff, "req_cnf", `{"jwk":{"kty":"OKP","crv":"Ed25519","d":"AA","x":"` + strings.Repeat("A", 43) + `"}}`}, "invalid_request"},
+		"a key of another":    {key, []string{"authorization_details", diff, "req_cnf", cnf(t, other.Public())}, "invalid_request"},
+		"no details":          {key, []string{"requested_token_type", authz.TokenTypeAAT, "req_cnf", mine}, "invalid_authorization_details"},
+		"no tools":            {key, []string{"authorization_details", `[{"type":"attenuating_agent_token","tools":{}}]`, "req_cnf", mine}, "invalid_authorization_details"},
+		"limits alone":        {key, []string{"authorization_details", `[{"type":"kavach_limits","resources":["a"]}]`, "req_cnf", mine}, "invalid_authorization_details"},
+		"an unknown type":     {key, []string{"authorization_details", `[{"type":"payment"}]`, "req_cnf", mine}, "invalid_authorization_details"},
+		"details alone":       {key, []string{"authorization_details", diff}, "invalid_authorization_details"},
+		"details for our own": {key, []string{"authorization_details", diff, "req_cnf", mine, "requested_token_type", authz.TokenTypeAccess}, "invalid_authorization_details"},
+		"no tool that it may": {key, []string{"resource", aatOnly, "authorization_details", strings.Replace(diff, "diff", "merge", 1), "req_cnf", mine}, "invalid_authorization_details"},
+		"limits nobody sees":  {key, []string{"resource", aatOnly, "authorization_details", limited, "req_cnf", mine}, "invalid_target"},
+		"a handle":            {key, []string{"requested_token_type", authz.TokenTypeHandle, "req_cnf", mine}, "invalid_request"},
+		"a tool for a resource that does not own it": {key, []string{"resource", aatOnly, "resource", git, "authorization_details", diff, "req_cnf", mine}, "invalid_target"},
+		"two resources, mixed":                       {key, []string{"resource", aatOnly, "resource", git, "authorization_details", limited, "req_cnf", mine}, "invalid_target"},
 	} {
 		ask := c.ask
 		if !slices.Contains(ask, "resource") {
