@@ -142,6 +142,21 @@ func TestASuspensionThatCannotBeWritten(t *testing.T) {
 	if a, err := f.agents.Agent(context.Background(), p.id); err != nil || a.Status != authz.AgentSuspended || f.alive(token) {
 		t.Errorf("it was not made up for: %+v, %v", a, err)
 	}
+	// Asked for again and resumed before what waits could be written: it stays
+	// resumed.
+	must(t, f.agents.Resume(context.Background(), byOperator, p.id))
+	f.log.fail(audit.ErrUnavailable)
+	if _, err := p.agents.Suspend(context.Background(), byOperator, p.id, ""); err == nil {
+		t.Error("nothing was written, and no error")
+	}
+	f.log.fail(nil)
+	p.suspend()
+	must(t, f.agents.Resume(context.Background(), byOperator, p.id))
+	must(t, f.registry.Sweep(context.Background()))
+	if !f.alive(token) {
+		t.Error("what was asked for before the resumption comes after it")
+	}
+	p.suspend()
 	// Resumed in another process, which this one must not overrule.
 	f.exec(`UPDATE agents SET status = 'active'`)
 	f.exec(`UPDATE revocations SET until = 1`)

@@ -240,13 +240,18 @@ func refused(entries []audit.Entry, reason string) []audit.Entry {
 }
 
 // lift forgets what was committed: the database says from then on whether it
-// stands.
+// stands. What was asked for before and still waits must not come after that.
 func (h *held) lift(revs ...Revocation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range revs {
 		delete(h.dead, heldKey(r.Kind, r.Value))
 	}
+	h.waiting = slices.DeleteFunc(h.waiting, func(c heldChange) bool {
+		return !slices.ContainsFunc(c.revs, func(waits Revocation) bool {
+			return !slices.ContainsFunc(revs, func(r Revocation) bool { return r.Kind == waits.Kind && r.Value == waits.Value })
+		})
+	})
 }
 
 // commitHeld tries again what could not be committed. What is committed and
