@@ -7,6 +7,7 @@ import (
 
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/client"
+	"github.com/kavach-dev/kavach/delegation"
 )
 
 type revokeCmds struct {
@@ -33,16 +34,36 @@ func (c *revokeTokenCmd) Run(w *world) error {
 	if err := onceStdin(c.Token, c.HolderFile); err != nil {
 		return err
 	}
+	if err := checkIssuer(c.Issuer); err != nil {
+		return err
+	}
 	token, err := w.readLine(c.Token)
 	if err != nil {
+		return err
+	}
+	if err := ofIssuer(token, c.Issuer); err != nil {
 		return err
 	}
 	return w.revokeAt(c.Issuer, c.HolderFile, client.Revocation{Token: token}, "the token and all below it", c.reachFlags, c.JSON)
 }
 
+// ofIssuer refuses what no server of that name has issued. The server answers
+// that there is nothing to do ("invalid tokens do not cause an error response",
+// RFC 7009 §2.2), and whoever named the wrong file would believe it revoked.
+func ofIssuer(token, issuer string) error {
+	parts, err := delegation.Inspect(token)
+	if err != nil {
+		return withHint(fmt.Errorf("reading the token: %w", err), "a token is one compact JWT, a chain is several joined by ~")
+	}
+	if parts[0].UnverifiedClaims.Get("iss").Str() != issuer {
+		return withHint(fmt.Errorf("the token is not of %s", issuer), "`kavach token inspect` shows whose it is; a chain begins with the token that the server issued")
+	}
+	return nil
+}
+
 // revokeOwnCmd is for who lost a key and still has it.
 type revokeOwnCmd struct {
-	HolderFile string `arg:"" default:"holder.key.json" placeholder:"FILE" help:"The key file (${default})."`
+	HolderFile string `arg:"" placeholder:"FILE" help:"The key file."`
 	Issuer     string `required:"" placeholder:"URL" help:"The server whose tokens are bound to it."`
 	TokenFile  string `placeholder:"FILE" help:"A live token or chain in which something is bound to the key; - is standard input. It helps where too many keys are revoked already."`
 	reachFlags
