@@ -436,3 +436,35 @@ func TestMetaTakesLongChains(t *testing.T) {
 		t.Errorf("in a header: %d %s", got.status, got.body)
 	}
 }
+
+// TestStrangersSendLittle: of a message that may carry its own chain only so
+// much is kept until somebody is known.
+func TestStrangersSendLittle(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.MCP = true
+	handler := guard.Require(cfg)(ok)
+	long := callMessage + strings.Repeat(" ", 256<<10)
+	for _, c := range []struct {
+		name, authorization, body string
+		status                    int
+	}{
+		{"nobody", "", long, 413},
+		{"nobody, briefly", "", callMessage, 401},
+		{"a token that does not hold", "Bearer " + w.token() + "x", long, 413},
+		{"a token", "Bearer " + w.token(), long, 200},
+	} {
+		for _, announced := range []bool{true, false} {
+			r := posted(c.body)
+			if c.authorization != "" {
+				r.Header.Set("Authorization", c.authorization)
+			}
+			if !announced {
+				r.ContentLength = -1
+			}
+			if got := do(handler, r); got.status != c.status {
+				t.Errorf("%s, announced %v: %d %s", c.name, announced, got.status, got.body)
+			}
+		}
+	}
+}

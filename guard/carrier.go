@@ -44,7 +44,7 @@ func (g *guard) carried(r *http.Request) (carried, error) {
 	}
 	if g.MCP && r.Method == http.MethodPost {
 		var err error
-		if c.message, err = message(r, len(proofs) == 1); err != nil {
+		if c.message, err = message(r, len(proofs) == 1, g.readable(r)); err != nil {
 			return c, err
 		}
 	}
@@ -71,20 +71,43 @@ func (g *guard) carried(r *http.Request) (carried, error) {
 	return c, nil
 }
 
+// maxUnknown bounds how much of a body is kept for somebody who is not known
+// yet: a chain and a proof of MaxChainBody, and the arguments that the proof
+// repeats.
+const maxUnknown = 256 << 10
+
+// readable is how much of the message is read before anybody is known. More than
+// maxUnknown is for those whose token, in the header, holds already: bodies on
+// their way are memory that strangers could take.
+func (g *guard) readable(r *http.Request) int64 {
+	if g.Strict != nil || r.ContentLength >= 0 && r.ContentLength <= maxUnknown {
+		return delegation.MaxMessage
+	}
+	if _, credential, err := credentials(r.Header); err == nil {
+		if _, err := g.Verifier.Verify(credential, g.Now()); err == nil {
+			return delegation.MaxMessage
+		}
+	}
+	return maxUnknown
+}
+
 // message reads the MCP message in the body and puts the body back. It is nil if
 // nothing of it is needed: nobody presents anything in it, and no proof in a
 // header speaks about it. What is no message is the handler's to refuse.
-func message(r *http.Request, proven bool) (*delegation.Message, error) {
+func message(r *http.Request, proven bool, limit int64) (*delegation.Message, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
-	text, err := io.ReadAll(io.LimitReader(r.Body, delegation.MaxMessage+1))
+	text, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
 			return nil, err
 		}
 		return nil, &badNeed{err}
+	}
+	if limit == maxUnknown && len(text) > maxUnknown {
+		return nil, &http.MaxBytesError{Limit: maxUnknown}
 	}
 	r.Body = putBack{io.MultiReader(bytes.NewReader(text), r.Body), r.Body}
 	// A member's name may be escaped, so a body with a backslash is read, too.
