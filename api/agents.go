@@ -59,17 +59,18 @@ func (s *Server) registerOwned(w http.ResponseWriter, r *http.Request, chain *de
 		s.reject(w, r, chain, audit.AgentRefuse, agentsResource, wrong)
 		return
 	}
-	person, ok := s.person(w, r, chain)
+	person, ok := s.person(w, r, chain, audit.AgentRefuse, agentsResource)
 	if !ok {
 		return
 	}
 	body.Owner = person.ID
-	body.By = authz.Actor{Agent: chain.Agent(), Sub: chain.Principal(), Via: "api"}
+	body.By = actor(chain)
 	s.register(w, r, body)
 }
 
-// person is the person behind a chain. Nobody behind it is a refusal, recorded.
-func (s *Server) person(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) (authz.Holder, bool) {
+// person is the person behind a chain. Nobody behind it is a refusal, recorded
+// as that of action on resource.
+func (s *Server) person(w http.ResponseWriter, r *http.Request, chain *delegation.Chain, action, resource string) (authz.Holder, bool) {
 	person, err := s.cfg.People.Holder(r.Context(), chain.Principal())
 	if err != nil && !errors.Is(err, authz.ErrNotFound) {
 		s.broken(w, "finding the person behind a token", err)
@@ -78,7 +79,7 @@ func (s *Server) person(w http.ResponseWriter, r *http.Request, chain *delegatio
 	if err == nil && person.ID != "" && person.Active {
 		return person, true
 	}
-	e := entry(chain, audit.AgentRefuse, audit.Denied, agentsResource)
+	e := entry(chain, action, audit.Denied, resource)
 	e.Reason = "access_denied"
 	if s.record(w, r, e) {
 		fail(w, http.StatusForbidden, "access_denied", "there is no active person behind this token")
@@ -202,7 +203,7 @@ func (s *Server) listAgents(w http.ResponseWriter, r *http.Request, chain *deleg
 	if !s.authorize(w, r, chain, audit.AgentRead, agentsResource, scopeAgents) {
 		return
 	}
-	person, ok := s.person(w, r, chain)
+	person, ok := s.person(w, r, chain, audit.AgentRefuse, agentsResource)
 	if !ok {
 		return
 	}
@@ -277,7 +278,7 @@ func (s *Server) agentOf(w http.ResponseWriter, r *http.Request, chain *delegati
 	if !s.authorize(w, r, chain, action, agentsResource, scopes...) {
 		return a, false
 	}
-	person, ok := s.person(w, r, chain)
+	person, ok := s.person(w, r, chain, audit.AgentRefuse, agentsResource)
 	if !ok {
 		return a, false
 	}

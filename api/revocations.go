@@ -50,7 +50,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, chain *delegatio
 	if !s.authorize(w, r, chain, audit.Revoke, revocationsResource, scopeAgents) {
 		return
 	}
-	person, ok := s.person(w, r, chain)
+	person, ok := s.person(w, r, chain, audit.Revoke, revocationsResource)
 	if !ok {
 		return
 	}
@@ -96,7 +96,7 @@ func readEnding(r *http.Request) (what authz.Ending, _ *problem) {
 
 // listRevocations shows an operator what is revoked.
 func (s *Server) listRevocations(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) {
-	if !s.operator(w, r, chain) {
+	if !s.operator(w, r, chain, audit.RevokeRead) {
 		return
 	}
 	form, err := url.ParseQuery(r.URL.RawQuery)
@@ -105,7 +105,7 @@ func (s *Server) listRevocations(w http.ResponseWriter, r *http.Request, chain *
 		before, err = strconv.ParseInt(form.Get("before"), 10, 64)
 	}
 	if err != nil || before < 0 || len(form) > 1 || len(form) == 1 && len(form["before"]) != 1 {
-		s.reject(w, r, chain, audit.Revoke, revocationsResource, &problem{http.StatusBadRequest, "the one parameter is before, the seq of the last one that was shown"})
+		s.reject(w, r, chain, audit.RevokeRead, revocationsResource, &problem{http.StatusBadRequest, "the one parameter is before, the seq of the last one that was shown"})
 		return
 	}
 	list, err := s.cfg.Revoker.Revocations(r.Context(), before, revocationsPage)
@@ -141,7 +141,7 @@ func (s *Server) listRevocations(w http.ResponseWriter, r *http.Request, chain *
 
 // lift takes back the revocation of a key or a client.
 func (s *Server) lift(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) {
-	if !s.operator(w, r, chain) {
+	if !s.operator(w, r, chain, audit.RevokeLift) {
 		return
 	}
 	err := s.cfg.Revoker.Lift(r.Context(), actor(chain), authz.RevocationKind(r.PathValue("kind")), r.PathValue("value"))
@@ -159,19 +159,20 @@ func (s *Server) lift(w http.ResponseWriter, r *http.Request, chain *delegation.
 	}
 }
 
-// operator lets only operators through; others are refused, recorded.
-func (s *Server) operator(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) bool {
-	if !s.authorize(w, r, chain, audit.RevokeRead, revocationsResource, scopeAgents) {
+// operator lets only operators through; others are refused, and the record says
+// what they wanted.
+func (s *Server) operator(w http.ResponseWriter, r *http.Request, chain *delegation.Chain, action string) bool {
+	if !s.authorize(w, r, chain, action, revocationsResource, scopeAgents) {
 		return false
 	}
-	person, ok := s.person(w, r, chain)
+	person, ok := s.person(w, r, chain, action, revocationsResource)
 	if !ok {
 		return false
 	}
 	if operates(person) {
 		return true
 	}
-	e := entry(chain, audit.RevokeRead, audit.Denied, revocationsResource)
+	e := entry(chain, action, audit.Denied, revocationsResource)
 	e.Reason = "access_denied"
 	if s.record(w, r, e) {
 		fail(w, http.StatusForbidden, "access_denied", "this is for operators")

@@ -53,6 +53,7 @@ func (w *world) Revocations(_ context.Context, before int64, limit int) ([]authz
 func TestRevocations(t *testing.T) {
 	w := newWorld(t)
 	const path = "/api/v1/revocations"
+	actions := map[string]string{"POST": audit.Revoke, "GET": audit.RevokeRead, "DELETE": audit.RevokeLift}
 	for _, test := range []struct {
 		sub, method, path, body string
 		status                  int
@@ -89,7 +90,7 @@ func TestRevocations(t *testing.T) {
 			t.Errorf("%s: %s %s %s: %d %s", test.sub, test.method, test.path, test.body, got.status, got.body)
 		}
 		if test.reason != "" {
-			if e := w.last(); e.Result != audit.Denied || e.Reason != test.reason || e.Sub != test.sub {
+			if e := w.last(); e.Result != audit.Denied || e.Action != actions[test.method] || e.Reason != test.reason || e.Sub != test.sub {
 				t.Errorf("%s: %s %s %s: record %+v", test.sub, test.method, test.path, test.body, e)
 			}
 		}
