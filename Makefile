@@ -44,6 +44,7 @@ check: deps
 	go test -count=1 -run '^(TestImports|TestConfiguration|TestArchitecture|TestDependencies|TestAuditActions|TestMakefile|TestReadmeLinks)' ./cmd/kavach
 	@echo 'check: races'
 	go test -race -timeout 20m $(RACE)
+	go test -race -run '^TestCache' ./delegation
 	go test -race -run '^TestServe' ./cmd/kavach
 
 # Ten short rounds and the least of them: what else the machine does falls out.
