@@ -35,7 +35,7 @@ func (w *world) readUpTo(name string, limit int64) ([]byte, error) {
 		defer f.Close()
 		r = f
 	}
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	data, err := w.readAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, pathCause(err))
 	}
@@ -43,6 +43,26 @@ func (w *world) readUpTo(name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: longer than %d bytes", name, limit)
 	}
 	return data, nil
+}
+
+// readAll gives up when the command is to end. A read of a terminal or a pipe
+// cannot be called off: its goroutine is left to the end of the process.
+func (w *world) readAll(r io.Reader) ([]byte, error) {
+	type content struct {
+		data []byte
+		err  error
+	}
+	done := make(chan content, 1)
+	go func() {
+		data, err := io.ReadAll(r)
+		done <- content{data, err}
+	}()
+	select {
+	case c := <-done:
+		return c.data, c.err
+	case <-w.ctx.Done():
+		return nil, errors.New("interrupted")
+	}
 }
 
 // onceStdin refuses a command line that wants standard input twice: there is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
@@ -44,7 +45,7 @@ func cmdIssue(ts *testscript.TestScript, neg bool, args []string) {
 		IssuedAt: issued, Expires: issued.Add(ttl),
 	}
 	if file := set["holder"]; file != "" {
-		w := &world{stdin: strings.NewReader(""), stderr: os.Stderr}
+		w := &world{ctx: context.Background(), stdin: strings.NewReader(""), stderr: os.Stderr}
 		key, err := w.readPublicKey(ts.MkAbs(file))
 		ts.Check(err)
 		c.Root, c.Key = true, key
