@@ -26,7 +26,7 @@ type cli struct {
 	Holder      holderCmds      `cmd:"" group:"offline" help:"Keys that hold a delegation."`
 	Delegate    delegateCmd     `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`
 	Verify      verifyCmd       `cmd:"" group:"offline" help:"Verify a token or a chain, offline."`
-	Proof       proofCmd        `cmd:"" group:"offline" help:"Print the DPoP proof of one request."`
+	Proof       proofCmd        `cmd:"" group:"offline" help:"Print the DPoP proof of one request, or with --tool the AAT proof of one call."`
 	Token       tokenCmds       `cmd:"" help:"Get tokens, and look into them."`
 	Conformance conformanceCmds `cmd:"" group:"offline" help:"Test vectors for verifiers."`
 	Demo        demoCmd         `cmd:"" group:"offline" help:"Play the case study: two agents, a git host, and everything that is refused."`
