@@ -25,8 +25,7 @@ var handOnAttacks = []crewRow{
 	{"A-103 no capability, oneself, circles, nobody, too deep", func(t *testing.T, c *crew) {
 		key := newEd25519()
 		bind := map[string]any{"public_key": key.jwk()}
-		// No capability: the scope is there, handing on is not. (Suspending an
-		// agent comes with *The authorization server*.)
+		// No capability: the scope is there, handing on is not.
 		mine := c.hand.signedIn("", nil).Access
 		wantTool(t, "without capability", c.delegates(t, c.hand, mine, c.rev.ID, nil), "access_denied", "capability")
 		wantTool(t, "without capability, bound", c.delegates(t, c.hand, mine, c.rev.ID, bind), "access_denied", "capability")
@@ -95,28 +94,37 @@ var handOnAttacks = []crewRow{
 	{"A-103 two hundred at once", func(t *testing.T, c *crew) {
 		token := c.orch.signedIn("kavach:delegate kavach:verify", nil).Access
 		var all sync.WaitGroup
-		ids := make([]string, 200)
-		for i := range ids {
+		made, keys := make([]string, 200), make([]signingKey, 200)
+		for i := range made {
+			keys[i] = newEd25519()
 			all.Go(func() {
-				status, result, _, err := c.orch.call(token, "delegate", map[string]any{"agent": c.rev.ID, "scopes": []string{"kavach:verify"}, "public_key": newEd25519().jwk()})
-				made, _ := result["structuredContent"].(map[string]any)
-				if err == nil && status == http.StatusOK && made != nil {
-					ids[i], _ = made["token_id"].(string)
+				status, result, _, err := c.orch.call(token, "delegate", map[string]any{"agent": c.rev.ID, "scopes": []string{"kavach:verify"}, "public_key": keys[i].jwk()})
+				content, _ := result["structuredContent"].(map[string]any)
+				if err == nil && status == http.StatusOK && content != nil {
+					made[i], _ = content["token"].(string)
 				} else if status != http.StatusTooManyRequests {
 					t.Errorf("%v %d %v", err, status, result)
 				}
 			})
 		}
 		all.Wait()
-		for _, id := range ids {
-			if id == "" {
+		for i, child := range made {
+			if child == "" {
 				t.Fatal("some were not made")
 			}
+			if got := c.shows(t, c.rev.holding(keys[i]), child); got.status != http.StatusOK {
+				t.Fatalf("child %d: %d %s", i, got.status, got.body)
+			}
 		}
-		// They end together.
-		done := c.orch.called(token, "revoke", map[string]any{"agent": c.rev.ID})
-		if list, _ := done["revoked"].([]any); len(list) < len(ids) {
-			t.Errorf("%d of %d were revoked", len(list), len(ids))
+		// They end together, with what they came from: 200 entries would be more
+		// than the feed has room for.
+		if got := c.form(t, "/oauth/revoke", c.orch.authenticated(url.Values{"token": {token}}).Encode()); got.status != http.StatusOK {
+			t.Fatalf("revoking: %d %s", got.status, got.body)
+		}
+		for i, child := range made {
+			if got := c.shows(t, c.rev.holding(keys[i]), child); got.status != http.StatusUnauthorized {
+				t.Errorf("child %d afterwards: %d %s", i, got.status, got.body)
+			}
 		}
 	}},
 	{"A-103 an agent whose manifest is over", func(t *testing.T, c *crew) {
@@ -128,6 +136,45 @@ var handOnAttacks = []crewRow{
 		wantOAuth(t, "by card", c.trade(t, c.orch, c.root, "actor_token", c.brief.Key.card(c.brief.ID, c.Issuer, newEd25519()), "actor_token_type", cardType), 400, "invalid_request")
 		if got := c.grants(t, c.brief, url.Values{"grant_type": {"client_credentials"}}); got.status != http.StatusBadRequest && got.status != http.StatusUnauthorized {
 			t.Errorf("it signs in: %d %s", got.status, got.body)
+		}
+	}},
+	{"A-103 a suspended agent", func(t *testing.T, c *crew) {
+		who := c.enrolled(t, newEd25519(), "paused", "dev", "kavach:verify kavach:delegate")
+		mine, link := who.signedIn("", nil).Access, c.handed(who)
+		for what, token := range map[string]string{"its own": mine, "a link to it": link} {
+			if got := c.shows(t, who, token); got.status != http.StatusOK {
+				t.Fatalf("before, %s: %d %s", what, got.status, got.body)
+			}
+		}
+		c.cli("", "agent", "suspend", who.ID, "--why", "a test")
+		for what, token := range map[string]string{"its own": mine, "a link to it": link} {
+			if got := c.shows(t, who, token); got.status != http.StatusUnauthorized {
+				t.Errorf("suspended, %s: %d %s", what, got.status, got.body)
+			}
+			wantOAuth(t, "suspended, "+what+" exchanged", c.trade(t, c.orch, token, "agent", c.rev.ID, "req_cnf", cnf(newEd25519())), 400, "invalid_request")
+		}
+		// Signing in looks at what is at most a second old; what it gives in that
+		// second is worth nothing.
+		for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			got, err := who.signIn("", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != http.StatusOK {
+				break
+			}
+			if got := c.shows(t, who, got.Access); got.status != http.StatusUnauthorized {
+				t.Errorf("a token for a suspended agent: %d %s", got.status, got.body)
+			}
+			if time.Since(start) > 10*time.Second {
+				t.Fatal("a suspended agent signs in")
+			}
+		}
+		wantTool(t, "by id", c.delegates(t, c.orch, c.root, who.ID, nil), "no active agent")
+		wantOAuth(t, "by card", c.trade(t, c.orch, c.root, "actor_token", who.Key.card(who.ID, c.Issuer, newEd25519()), "actor_token_type", cardType), 400, "invalid_request")
+		c.cli("", "agent", "resume", who.ID)
+		if got := c.shows(t, who, who.signedIn("", nil).Access); got.status != http.StatusOK {
+			t.Errorf("resumed: %d %s", got.status, got.body)
 		}
 	}},
 	{"A-138 somebody else's grant as parent", func(t *testing.T, c *crew) {

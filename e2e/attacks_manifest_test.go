@@ -13,9 +13,8 @@ func (c *crew) registers(t *testing.T, manifest, assertion, enrolment string) re
 	return c.send(t, "POST", "/api/v1/agents", encode(map[string]any{"manifest": manifest, "assertion": assertion, "enrolment_token": enrolment}), "Content-Type", "application/json")
 }
 
-// Manifests. That a version follows another, and that an older one comes again,
-// is for *The token, complete*, which brings their history: here only seq 1 is
-// taken, once.
+// Manifests at registration: whatever follows a first manifest is an update,
+// which has an endpoint of its own (cmd/kavach, script agent_rotate).
 var manifestAttacks = []crewRow{
 	{"A-107 manifests", func(t *testing.T, c *crew) {
 		enrolment := strings.TrimSpace(c.cli("", "agent", "enrol", "--owner", "dev"))

@@ -36,7 +36,7 @@ func TestCallProofOffline(t *testing.T) {
 	if said, status := run("holder", "new", "--out", holder); status != 0 {
 		t.Fatal(said)
 	}
-	key, err := (&world{}).readPrivateKey(holder)
+	key, err := (&world{ctx: t.Context()}).readPrivateKey(holder)
 	if err != nil {
 		t.Fatal(err)
 	}
