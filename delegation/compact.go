@@ -3,10 +3,29 @@ package delegation
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kavach-dev/kavach/jcs"
 )
+
+// scratch is what reading a chain writes to, kept for the next one. Nothing that
+// outlives the reading points into it: a Reader copies the text it is given, and
+// the strings of its values are parts of that copy.
+type scratch struct {
+	text, decoded []byte
+	json          jcs.Reader
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// done gives it back, unless it grew beyond what a chain needs.
+func (s *scratch) done() {
+	if cap(s.text) <= 2*MaxChainBody {
+		scratches.Put(s)
+	}
+}
 
 // compact is one part of a chain, not verified:
 //
@@ -47,13 +66,15 @@ var letters = func() (set [256]bool) {
 // split is step 0: "charset, parts (malformed); sizes, > 9 parts (too_large);
 // canonical base64url (malformed)". An empty signature is a part like any
 // other: it fails as what its header says it is.
-func split(token string) ([]compact, *Refusal) {
-	text := []byte(token)
-	parts, refusal := cut(text)
-	if refusal != nil {
-		return nil, refusal
+func split(token string) ([]compact, *Refusal) { return new(scratch).split(token) }
+
+func (s *scratch) split(token string) ([]compact, *Refusal) {
+	s.text = append(s.text[:0], token...)
+	parts, refusal := cut(s.text)
+	if refusal == nil {
+		s.decoded, refusal = decode(s.decoded, s.text, parts, 0)
 	}
-	return parts, decode(text, parts, 0)
+	return parts, refusal
 }
 
 // cut is step 0 but for the base64url, which decode looks at.
@@ -105,15 +126,16 @@ func inCharset(token []byte) bool {
 	return true
 }
 
-// decode is the rest of step 0, for the parts from one on: canonical base64url.
+// decode is the rest of step 0, for the parts from one on: canonical base64url,
+// into a buffer that it returns for the next time.
 // Every byte of them goes through it, so only where it fails the charset of the
 // token is looked at by itself.
-func decode(token []byte, parts []compact, from int) *Refusal {
+func decode(buffer, token []byte, parts []compact, from int) ([]byte, *Refusal) {
 	size := 0
 	for i := from; i < len(parts); i++ {
 		size += len(parts[i].signed) + len(parts[i].signatureText)
 	}
-	buffer := make([]byte, 0, size*3/4)
+	buffer = slices.Grow(buffer[:0], size*3/4)
 	field := func(text []byte) (decoded []byte, err error) {
 		start := len(buffer)
 		buffer, err = jcs.AppendDecodeBase64URL(buffer, text)
@@ -127,12 +149,12 @@ func decode(token []byte, parts []compact, from int) *Refusal {
 		switch {
 		case errs == [3]error{}:
 		case !inCharset(token):
-			return refuse(Malformed, "", errCharset)
+			return buffer, refuse(Malformed, "", errCharset)
 		default:
-			return refuse(Malformed, "", "base64url is not canonical").at(i)
+			return buffer, refuse(Malformed, "", "base64url is not canonical").at(i)
 		}
 	}
-	return nil
+	return buffer, nil
 }
 
 // header is what step 1 reads. jwk, jku, x5c and x5u are never looked at.

@@ -58,8 +58,9 @@ func Derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 }
 
 func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, now time.Time) (Derived, *Refusal) {
-	var json jcs.Reader
-	chain, refusal := unverifiedParts(&json, parent)
+	s := scratches.Get().(*scratch)
+	defer s.done()
+	chain, refusal := unverifiedParts(s, parent)
 	if refusal != nil {
 		return Derived{}, refusal
 	}
@@ -87,7 +88,7 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 	}
 	// The verifier's own eyes: what it would refuse is not signed.
 	p := &part{}
-	if refusal := p.parse(&json, payload, false); refusal != nil {
+	if refusal := p.parse(&s.json, payload, false); refusal != nil {
 		return Derived{}, refusal
 	}
 	if refusal := p.edge(chain, now.Unix()); refusal != nil {
@@ -118,8 +119,8 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 
 // unverifiedParts reads a chain that is about to get a link. Nothing in it is
 // verified; a verifier will.
-func unverifiedParts(json *jcs.Reader, token string) ([]part, *Refusal) {
-	texts, refusal := split(token)
+func unverifiedParts(s *scratch, token string) ([]part, *Refusal) {
+	texts, refusal := s.split(token)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -128,7 +129,7 @@ func unverifiedParts(json *jcs.Reader, token string) ([]part, *Refusal) {
 		p, text := &chain[i], &texts[i]
 		h, refusal := text.parseHeader()
 		if refusal == nil {
-			refusal = p.parse(json, text.payload, i == 0)
+			refusal = p.parse(&s.json, text.payload, i == 0)
 		}
 		if refusal != nil {
 			return nil, refusal.at(i)

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/kavach-dev/kavach/jcs"
 )
 
 // UnverifiedGrant is what a credential says its holder may do, as the holder
@@ -20,7 +18,7 @@ type UnverifiedGrant struct {
 // UnverifiedHeld reads the token or chain that the caller itself holds. It
 // never yields a Chain: what others present has to be verified.
 func UnverifiedHeld(token string) (UnverifiedGrant, error) {
-	parts, refusal := unverifiedParts(new(jcs.Reader), token)
+	parts, refusal := unverifiedParts(new(scratch), token)
 	if refusal != nil {
 		return UnverifiedGrant{}, refusal
 	}

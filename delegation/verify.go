@@ -27,28 +27,31 @@ type Verifier struct {
 // the first failure. What remains: For (13), the holder's proof (14),
 // revocation of what Revocable lists (15) and Allows (16).
 func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
-	text := []byte(token)
+	s := scratches.Get().(*scratch)
+	defer s.done()
+	s.text = append(s.text[:0], token...)
+	text := s.text
 	texts, refusal := cut(text) // step 0
 	if refusal != nil {
 		return nil, refusal
 	}
 	known, memory := v.recall(text, texts)
-	if refusal := decode(text, texts, len(known)); refusal != nil { // the rest of step 0
+	if s.decoded, refusal = decode(s.decoded, text, texts, len(known)); refusal != nil { // the rest of step 0
 		return nil, refusal
 	}
 	c := &Chain{parts: known, memory: memory}
 	if len(known) < len(texts) {
 		c.parts = append(make([]part, 0, len(texts)), known...)
 	}
-	var json jcs.Reader
+	json := &s.json
 	for i := range texts {
 		switch {
 		case i < len(known):
 			refusal = known[i].again(known[:i], now.Unix())
 		case i == 0:
-			refusal = v.root(c, &json, &texts[0], len(texts) > 1, now.Unix())
+			refusal = v.root(c, json, &texts[0], len(texts) > 1, now.Unix())
 		default:
-			refusal = c.link(&json, &texts[i], now.Unix())
+			refusal = c.link(json, &texts[i], now.Unix())
 		}
 		if refusal != nil {
 			return nil, refusal.at(i)
