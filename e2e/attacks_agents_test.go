@@ -183,7 +183,8 @@ var agentAttacks = []attackRow{
 			"unknown resource": {url.Values{"resource": {"https://evil.example"}}, "invalid_target"}, "one of two": {url.Values{"resource": {a.Issuer + "/mcp", "https://evil.example"}}, "invalid_target"},
 			"depth 9": {url.Values{"del_max_depth": {"9"}}, "invalid_request"}, "depth -1": {url.Values{"del_max_depth": {"-1"}}, "invalid_request"}, "depth 08": {url.Values{"del_max_depth": {"08"}}, "invalid_request"},
 			"depth twice": {url.Values{"del_max_depth": {"1", "8"}}, "invalid_request"}, "depth 1e1": {url.Values{"del_max_depth": {"1e1"}}, "invalid_request"},
-			"details": {url.Values{"authorization_details": {`[{"type":"kavach_limits"}]`}}, "invalid_authorization_details"},
+			"details":                      {url.Values{"authorization_details": {`[{"type":"kavach_limits"}]`}}, "invalid_authorization_details"},
+			"a key that it does not prove": {url.Values{"req_cnf": {cnf(newES256())}}, "invalid_request"},
 		} {
 			values := url.Values{"grant_type": {"client_credentials"}}
 			maps.Copy(values, c.more)
@@ -191,7 +192,7 @@ var agentAttacks = []attackRow{
 		}
 		// Whatever else is asked, the token says what was granted and who asked.
 		got := who.signedIn("kavach:verify kavach:delegate kavach:admin agents:manage", url.Values{
-			"sub": {"dev"}, "act": {`{"sub":"dev"}`}, "aud": {"https://evil.example"}, "cnf": {cnf(newES256())}, "req_cnf": {cnf(newES256())}, "gid": {"g"}, "del_max_depth": {"8"},
+			"sub": {"dev"}, "act": {`{"sub":"dev"}`}, "aud": {"https://evil.example"}, "cnf": {cnf(newES256())}, "gid": {"g"}, "del_max_depth": {"8"},
 			"username": {"dev"}, "requested_expires_in": {"99999"}, "audience": {"https://evil.example"},
 		})
 		claims := decodePart(strings.Split(got.Access, ".")[1])
