@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -77,11 +76,7 @@ func NewFeed(cfg FeedConfig) *Feed {
 		panic("guard: FeedConfig.Stale is no policy")
 	}
 	cfg.URL = cmp.Or(cfg.URL, cfg.Issuer+FeedPath)
-	if cfg.Client == nil {
-		cfg.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}}
-	}
+	cfg.Client = fetching(cfg.Client)
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 5*time.Second)
 	if cfg.Now == nil {
@@ -163,19 +158,19 @@ func (f *Feed) Held() *delegation.Feed { return f.held.Load() }
 func (f *Feed) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
-	token, etag, err := f.get(ctx)
+	got, err := fetch(ctx, f.cfg.Client, f.cfg.URL, "application/jwt", f.etag)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFeed, err)
 	}
 	held := f.held.Load()
-	if token == "" { // 304: it is what we have
+	if got.unchanged {
 		if !held.Fresh(f.cfg.Now()) {
 			f.etag = "" // ask for all of it: somebody on the way serves an old one
 			return fmt.Errorf("%w: stale, and said not to have changed", ErrFeed)
 		}
 		return nil
 	}
-	feed, err := delegation.VerifyFeed(token, f.cfg.Issuer, f.cfg.Keys.FeedKey, f.cfg.Now())
+	feed, err := delegation.VerifyFeed(string(got.body), f.cfg.Issuer, f.cfg.Keys.FeedKey, f.cfg.Now())
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrFeed, err)
@@ -186,40 +181,6 @@ func (f *Feed) fetch(ctx context.Context) error {
 		return fmt.Errorf("%w: stale", ErrFeed)
 	}
 	f.held.Store(feed)
-	f.etag = etag
+	f.etag = got.etag
 	return nil
-}
-
-// get asks for the feed; the text is empty if it is what is held already.
-func (f *Feed) get(ctx context.Context) (token, etag string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.cfg.URL, nil)
-	if err != nil {
-		return "", "", err
-	}
-	req.Header.Set("Accept", "application/jwt")
-	if f.etag != "" {
-		req.Header.Set("If-None-Match", f.etag)
-	}
-	resp, err := f.cfg.Client.Do(req)
-	if err != nil {
-		return "", "", err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotModified && f.etag != "" {
-		return "", "", nil
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", "", fmt.Errorf("status %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, delegation.MaxFeed+1))
-	if err != nil {
-		return "", "", err
-	}
-	if len(body) > delegation.MaxFeed {
-		return "", "", errors.New("larger than 1 MiB")
-	}
-	if len(body) == 0 {
-		return "", "", errors.New("empty")
-	}
-	return string(body), resp.Header.Get("ETag"), nil
 }

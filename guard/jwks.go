@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -17,9 +16,6 @@ import (
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/wellknown"
 )
-
-// maxJWKS bounds the key set that is fetched.
-const maxJWKS = 1 << 20
 
 // ErrFetch is the root of what goes wrong when a key set is fetched.
 var ErrFetch = errors.New("fetching the key set")
@@ -78,11 +74,7 @@ func NewJWKS(cfg JWKSConfig) *JWKS {
 	if cfg.Issuer == "" || cfg.URL == "" {
 		panic("guard: JWKSConfig.Issuer or URL is missing")
 	}
-	if cfg.Client == nil {
-		cfg.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}}
-	}
+	cfg.Client = fetching(cfg.Client)
 	cfg.Refresh = cmp.Or(cfg.Refresh, 5*time.Minute)
 	cfg.MaxStale = cmp.Or(cfg.MaxStale, time.Hour)
 	cfg.Refetch = cmp.Or(cfg.Refetch, 10*time.Second)
@@ -184,7 +176,11 @@ func (k *JWKS) fetch(ctx context.Context) error {
 	k.tried = now
 	ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
 	defer cancel()
-	keys, err := k.get(ctx)
+	got, err := fetch(ctx, k.cfg.Client, k.cfg.URL, "application/json", "")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFetch, err)
+	}
+	keys, err := wellknown.ParseJWKS(got.body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFetch, err)
 	}
@@ -218,28 +214,4 @@ func (k *JWKS) fetch(ctx context.Context) error {
 		k.cache.Clear()
 	}
 	return nil
-}
-
-func (k *JWKS) get(ctx context.Context) ([]wellknown.Key, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.cfg.URL, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := k.cfg.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKS+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxJWKS {
-		return nil, errors.New("larger than 1 MiB")
-	}
-	return wellknown.ParseJWKS(body)
 }
