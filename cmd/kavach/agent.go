@@ -157,6 +157,27 @@ func (f ownerFlag) find(w *world, d *deployment, idOrName string) (authz.Agent, 
 	return authz.Agent{}, withHint(fmt.Errorf("%d agents are named %s", len(found), idOrName), "say whose with --owner, or give the id")
 }
 
+// agentArg is what a command about one agent takes.
+type agentArg struct {
+	Agent string `arg:"" help:"Id or name."`
+	ownerFlag
+	placeFlags
+}
+
+// open opens the registry, which the caller closes, and finds the agent there.
+func (a *agentArg) open(w *world) (*deployment, authz.Agent, error) {
+	d, err := a.openRegistry(w)
+	if err != nil {
+		return nil, authz.Agent{}, err
+	}
+	found, err := a.find(w, d, a.Agent)
+	if err != nil {
+		d.close()
+		return nil, authz.Agent{}, err
+	}
+	return d, found, nil
+}
+
 type agentEnrolCmd struct {
 	Owner string        `placeholder:"USER" help:"The person who will answer for the agent; without --agent it must be said."`
 	Agent string        `placeholder:"AGENT" help:"Id or name of an agent that is there: the token allows a change of its key, and nothing else."`
@@ -259,22 +280,16 @@ func (c *agentListCmd) Run(w *world) error {
 }
 
 type agentShowCmd struct {
-	Agent string `arg:"" help:"Id or name."`
-	ownerFlag
-	placeFlags
+	agentArg
 	jsonFlag
 }
 
 func (c *agentShowCmd) Run(w *world) error {
-	d, err := c.openRegistry(w)
+	d, found, err := c.open(w)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	found, err := c.find(w, d, c.Agent)
-	if err != nil {
-		return err
-	}
 	names, err := d.userNames(w)
 	if err != nil {
 		return err
@@ -301,13 +316,11 @@ func (c *agentShowCmd) Run(w *world) error {
 
 // agentGrantCmd replaces the standing grant of an agent.
 type agentGrantCmd struct {
-	Agent    string `arg:"" help:"Id or name."`
+	agentArg
 	Scope    string `placeholder:"SCOPES" xor:"what" help:"What it may get, separated by spaces; in place of what it had."`
 	MaxDepth *int   `placeholder:"N" help:"How many levels its tokens may be handed on (what its manifest says, at most 3)."`
 	Hours    string `placeholder:"WINDOW" help:"When it may get tokens, like 'mo-fr 08-18 UTC' (always)."`
 	Remove   bool   `xor:"what" help:"Take the grant away, and with it every token that came from it."`
-	ownerFlag
-	placeFlags
 	jsonFlag
 }
 
@@ -315,15 +328,11 @@ func (c *agentGrantCmd) Run(w *world) error {
 	if (len(words(c.Scope)) == 0) == !c.Remove {
 		return usagef("", "give --scope or --remove")
 	}
-	d, err := c.openRegistry(w)
+	d, found, err := c.open(w)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	found, err := c.find(w, d, c.Agent)
-	if err != nil {
-		return err
-	}
 	if c.Remove {
 		recorded, err := d.agents.RemoveGrant(w.ctx, byOperator, found.ID)
 		if errors.Is(err, authz.ErrNotFound) {

@@ -9,23 +9,17 @@ import (
 
 // agentSuspendCmd stops an agent.
 type agentSuspendCmd struct {
-	Agent string `arg:"" help:"Id or name."`
-	Why   string `placeholder:"TEXT" help:"The reason, for the audit log."`
-	ownerFlag
-	placeFlags
+	agentArg
+	Why string `placeholder:"TEXT" help:"The reason, for the audit log."`
 	jsonFlag
 }
 
 func (c *agentSuspendCmd) Run(w *world) error {
-	d, err := c.openRegistry(w)
+	d, found, err := c.open(w)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	found, err := c.find(w, d, c.Agent)
-	if err != nil {
-		return err
-	}
 	recorded, err := d.agents.Suspend(w.ctx, byOperator, found.ID, c.Why)
 	if err != nil {
 		return fmt.Errorf("suspending %s: %w", found.Name, operatorError(err))
@@ -42,22 +36,16 @@ func (c *agentSuspendCmd) Run(w *world) error {
 
 // agentResumeCmd lets a suspended agent act again.
 type agentResumeCmd struct {
-	Agent string `arg:"" help:"Id or name."`
-	ownerFlag
-	placeFlags
+	agentArg
 	jsonFlag
 }
 
 func (c *agentResumeCmd) Run(w *world) error {
-	d, err := c.openRegistry(w)
+	d, found, err := c.open(w)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	found, err := c.find(w, d, c.Agent)
-	if err != nil {
-		return err
-	}
 	err = d.agents.Resume(w.ctx, byOperator, found.ID)
 	if errors.Is(err, authz.ErrNotSuspended) {
 		return fmt.Errorf("%s is not suspended", found.Name)
