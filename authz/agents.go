@@ -47,6 +47,14 @@ type Agent struct {
 	Created         time.Time
 }
 
+// under is the agent with what a manifest says of it.
+func (a Agent) under(m agent.Manifest) Agent {
+	a.Name, a.Version, a.Purpose, a.Scopes = m.Name, m.Version, m.Purpose, m.Scopes
+	a.Capabilities, a.MaxDepth, a.Key = m.Capabilities, m.MaxDepth, m.Key
+	a.ManifestSeq, a.ManifestExpires = m.Seq, m.Expires
+	return a
+}
+
 // Active reports whether the agent may get tokens: not suspended, and its
 // manifest has not expired.
 func (a Agent) Active(now time.Time) bool {

@@ -72,14 +72,11 @@ func (a *Agents) Update(ctx context.Context, u ManifestUpdate) (Agent, error) {
 		return Agent{}, a.refuseUpdate(ctx, u, invalid("manifest: at most %d at once", registeredHistory))
 	}
 	m := list[len(list)-1]
-	proof, err := a.updateProof(u, m.Key, now)
+	proof, err := a.possession(u.Assertion, found.ID, m.Key, now)
 	if err != nil {
 		return Agent{}, a.refuseUpdate(ctx, u, err)
 	}
-	next := found
-	next.Name, next.Version, next.Purpose, next.Scopes = m.Name, m.Version, m.Purpose, m.Scopes
-	next.Capabilities, next.MaxDepth, next.Key = m.Capabilities, m.MaxDepth, m.Key
-	next.ManifestSeq, next.ManifestExpires = m.Seq, m.Expires
+	next := found.under(m)
 	changed := slices.ContainsFunc(list, func(m agent.Manifest) bool { return m.Key != found.Key })
 	spend, err := a.mayUpdate(ctx, u, found, changed, now)
 	if err != nil {
@@ -101,17 +98,6 @@ func (a *Agents) Update(ctx context.Context, u ManifestUpdate) (Agent, error) {
 		return Agent{}, fmt.Errorf("updating an agent: %w", err)
 	}
 	return next, nil
-}
-
-// updateProof checks the assertion of an update.
-func (a *Agents) updateProof(u ManifestUpdate, key agent.PublicKey, now time.Time) (agent.Assertion, error) {
-	proof, err := agent.VerifyAssertion(strings.TrimSpace(u.Assertion), key, agent.AssertionCheck{
-		ClientID: u.Agent, Audience: a.cfg.Issuer, MaxLifetime: assertionLife, Now: now,
-	})
-	if err != nil {
-		return proof, refusedAs("assertion", err)
-	}
-	return proof, nil
 }
 
 // mayUpdate finds out whether what is brought is enough for what it changes.
@@ -179,7 +165,7 @@ func (a *Agents) updated(u ManifestUpdate, found, next Agent) audit.Entry {
 // presented is the current manifest, come again: its holder shows that it has
 // the key, and nothing changes.
 func (a *Agents) presented(ctx context.Context, u ManifestUpdate, found Agent, now time.Time) (Agent, error) {
-	proof, err := a.updateProof(u, found.Key, now)
+	proof, err := a.possession(u.Assertion, found.ID, found.Key, now)
 	if err == nil && !found.Active(now) {
 		err = invalid("manifest: expired, or of an agent that was suspended")
 	}

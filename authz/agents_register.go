@@ -74,16 +74,10 @@ func (a *Agents) Register(ctx context.Context, r Registration) (Agent, error) {
 	if len(list) > registeredHistory {
 		return Agent{}, a.refuse(ctx, r, Agent{Owner: owner.ID}, invalid("manifest: an agent brings a history of at most %d", registeredHistory))
 	}
-	made := Agent{
-		ID: m.ID, Owner: owner.ID, Name: m.Name, Status: AgentActive, Version: m.Version, Purpose: m.Purpose,
-		Scopes: m.Scopes, Capabilities: m.Capabilities, MaxDepth: m.MaxDepth, Key: m.Key,
-		ManifestSeq: m.Seq, ManifestExpires: m.Expires, Created: now,
-	}
-	proof, err := agent.VerifyAssertion(strings.TrimSpace(r.Assertion), m.Key, agent.AssertionCheck{
-		ClientID: m.ID, Audience: a.cfg.Issuer, MaxLifetime: assertionLife, Now: now,
-	})
+	made := Agent{ID: m.ID, Owner: owner.ID, Status: AgentActive, Created: now}.under(m)
+	proof, err := a.possession(r.Assertion, m.ID, m.Key, now)
 	if err != nil {
-		return Agent{}, a.refuse(ctx, r, made, refusedAs("assertion", err))
+		return Agent{}, a.refuse(ctx, r, made, err)
 	}
 	change := audit.Change{
 		Effects: []audit.Effect{
@@ -105,6 +99,18 @@ func (a *Agents) Register(ctx context.Context, r Registration) (Agent, error) {
 		return Agent{}, fmt.Errorf("registering an agent: %w", err)
 	}
 	return made, nil
+}
+
+// possession checks the assertion that comes with a manifest: whoever brings it
+// has the key, at this moment.
+func (a *Agents) possession(assertion, id string, key agent.PublicKey, now time.Time) (agent.Assertion, error) {
+	proof, err := agent.VerifyAssertion(strings.TrimSpace(assertion), key, agent.AssertionCheck{
+		ClientID: id, Audience: a.cfg.Issuer, MaxLifetime: assertionLife, Now: now,
+	})
+	if err != nil {
+		return proof, refusedAs("assertion", err)
+	}
+	return proof, nil
 }
 
 // authority finds out for whom the agent is registered. spend is the hash of
