@@ -51,12 +51,8 @@ func (s *Server) registerOwned(w http.ResponseWriter, r *http.Request, chain *de
 	if !s.authorize(w, r, chain, audit.AgentRegister, agentsResource, scopeAgents) {
 		return
 	}
-	body, wrong := readRegistration(r)
-	if wrong == nil && body.EnrolmentToken != "" {
-		wrong = &problem{http.StatusBadRequest, "an enrolment token and an access token: send one of them"}
-	}
-	if wrong != nil {
-		s.reject(w, r, chain, audit.AgentRefuse, agentsResource, wrong)
+	body, ok := s.readOwned(w, r, chain)
+	if !ok {
 		return
 	}
 	person, ok := s.person(w, r, chain, audit.AgentRefuse, agentsResource)
@@ -177,6 +173,19 @@ func readRegistration(r *http.Request) (read authz.Registration, _ *problem) {
 		return bad("manifest and assertion are needed")
 	}
 	return read, nil
+}
+
+// readOwned is readRegistration for who comes with an access token, which says
+// whose the agent is; ok means go on.
+func (s *Server) readOwned(w http.ResponseWriter, r *http.Request, chain *delegation.Chain) (read authz.Registration, ok bool) {
+	read, wrong := readRegistration(r)
+	if wrong == nil && read.EnrolmentToken != "" {
+		wrong = &problem{http.StatusBadRequest, "an enrolment token and an access token: send one of them"}
+	}
+	if wrong != nil {
+		s.reject(w, r, chain, audit.AgentRefuse, agentsResource, wrong)
+	}
+	return read, wrong == nil
 }
 
 // readObject reads the one JSON object that a body is.

@@ -61,12 +61,8 @@ func (s *Server) updateOwned(w http.ResponseWriter, r *http.Request, chain *dele
 	if !ok || !s.inPerson(w, r, chain, a, audit.AgentRefuse) {
 		return
 	}
-	body, wrong := readRegistration(r)
-	if wrong == nil && body.EnrolmentToken != "" {
-		wrong = &problem{http.StatusBadRequest, "an enrolment token and an access token: send one of them"}
-	}
-	if wrong != nil {
-		s.reject(w, r, chain, audit.AgentRefuse, agentsResource, wrong)
+	body, ok := s.readOwned(w, r, chain)
+	if !ok {
 		return
 	}
 	s.update(w, r, authz.ManifestUpdate{

@@ -60,18 +60,11 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request, chain *delegatio
 		return
 	}
 	recorded, err := s.cfg.Revoker.End(r.Context(), actor(chain), person, what)
-	switch {
-	case err == nil:
-		answer(w, http.StatusOK, map[string]any{"revoked": true, "recorded": recorded})
-	case errors.Is(err, authz.ErrNotFound): // recorded by the registry
-		fail(w, http.StatusNotFound, "not_found", "you have no such grant or key")
-	case errors.Is(err, authz.ErrInvalid):
-		s.reject(w, r, chain, audit.Revoke, revocationsResource, &problem{
-			http.StatusBadRequest, strings.TrimPrefix(err.Error(), authz.ErrInvalid.Error()+": "),
-		})
-	default:
-		s.broken(w, "revoking", err)
+	if err != nil {
+		s.notEnded(w, r, chain, audit.Revoke, "you have no such grant or key", err)
+		return
 	}
+	answer(w, http.StatusOK, map[string]any{"revoked": true, "recorded": recorded})
 }
 
 // readEnding reads {grant}, {grant, issued}, {key}, {client} or {issued}.
@@ -145,17 +138,25 @@ func (s *Server) lift(w http.ResponseWriter, r *http.Request, chain *delegation.
 		return
 	}
 	err := s.cfg.Revoker.Lift(r.Context(), actor(chain), authz.RevocationKind(r.PathValue("kind")), r.PathValue("value"))
+	if err != nil {
+		s.notEnded(w, r, chain, audit.RevokeLift, "it is not revoked", err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"lifted": true})
+}
+
+// notEnded answers why nothing was revoked or lifted; action says which it was
+// to be, and unknown that there is nothing of that name.
+func (s *Server) notEnded(w http.ResponseWriter, r *http.Request, chain *delegation.Chain, action, unknown string, err error) {
 	switch {
-	case err == nil:
-		answer(w, http.StatusOK, map[string]any{"lifted": true})
 	case errors.Is(err, authz.ErrNotFound): // recorded by the registry
-		fail(w, http.StatusNotFound, "not_found", "it is not revoked")
+		fail(w, http.StatusNotFound, "not_found", unknown)
 	case errors.Is(err, authz.ErrInvalid):
-		s.reject(w, r, chain, audit.RevokeLift, revocationsResource, &problem{
+		s.reject(w, r, chain, action, revocationsResource, &problem{
 			http.StatusBadRequest, strings.TrimPrefix(err.Error(), authz.ErrInvalid.Error()+": "),
 		})
 	default:
-		s.broken(w, "lifting a revocation", err)
+		s.broken(w, "changing what is revoked", err)
 	}
 }
 
