@@ -19,7 +19,7 @@ type Counters interface {
 }
 
 const (
-	// maxBudgets bounds the memory of all budgets, about 200 bytes each.
+	// maxBudgets bounds the memory of all budgets.
 	maxBudgets = 1 << 18
 	// maxGrantBudgets is the share of one grant, so that who may get any number
 	// of roots, and make any number of links below them, cannot fill everybody's.
