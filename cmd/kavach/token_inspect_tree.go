@@ -192,7 +192,7 @@ func printTree(w *world, grant delegation.UnverifiedGrant, parts []delegation.Un
 			printChanges(w, indent, narrowing(links[i-1], l))
 		}
 		if refused := refusedPart(grant, i, w.now()); refused != nil {
-			fmt.Fprintf(w.stdout, "%s   !  refused by every verifier: %s\n", indent, oneLine(refused.text()))
+			fmt.Fprintf(w.stdout, "%s   !  a verifier refuses it: %s\n", indent, oneLine(refused.text()))
 		}
 	}
 }
