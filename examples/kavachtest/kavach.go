@@ -5,7 +5,9 @@ package kavachtest
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -100,15 +102,20 @@ func Build(t *testing.T, folder string) string {
 	return binary
 }
 
-// FreeURL is an origin on loopback that nobody serves.
+// FreeURL is an origin on loopback that nobody serves. Its port is below those
+// that systems give to connections, which could have taken it by the time that a
+// program listens there.
 func FreeURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return "http://" + address
+		}
 	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 func build(t *testing.T, dir, binary, what string) {
