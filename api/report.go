@@ -135,13 +135,28 @@ func conflict(index int) *badReport {
 // append commits every entry as a Change of its own, all at once, so that they
 // share transactions, and returns when all are durable. If one is not, none is
 // acknowledged: the reporter sends the batch again, and ids make that harmless.
+// Entries that come with a proof of an earlier one wait until that is written:
+// in one report it is the order that says which event the proof is of.
 func (s *Server) append(ctx context.Context, list []told) (*badReport, error) {
 	errs := make([]error, len(list))
-	var all sync.WaitGroup
+	proofs := map[string]bool{}
+	var first, again []int
 	for i := range list {
-		all.Go(func() { errs[i] = s.cfg.Commit.Commit(ctx, list[i].change(s.cfg.Spent)) })
+		proof := list[i].claim.proof
+		if proof != "" && proofs[proof] {
+			again = append(again, i)
+			continue
+		}
+		proofs[proof] = true
+		first = append(first, i)
 	}
-	all.Wait()
+	for _, those := range [][]int{first, again} {
+		var all sync.WaitGroup
+		for _, i := range those {
+			all.Go(func() { errs[i] = s.cfg.Commit.Commit(ctx, list[i].change(s.cfg.Spent)) })
+		}
+		all.Wait()
+	}
 	var bad *badReport
 	for i, err := range errs {
 		switch {
