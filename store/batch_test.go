@@ -54,14 +54,14 @@ func (e *brokenLine) Unwrap() error { return e.err }
 
 // send runs a batch: all of it or nothing.
 func (b *batchStore) send(lines []line) error {
-	b.write.mu.Lock()
-	defer b.write.mu.Unlock()
-	return b.write.transact(func() error {
+	b.writer().mu.Lock()
+	defer b.writer().mu.Unlock()
+	return b.writer().transact(func() error {
 		for _, l := range lines {
 			if verb, _, _ := strings.Cut(l.query, " "); verb != "INSERT" && verb != "UPDATE" && verb != "DELETE" {
 				return fmt.Errorf("%s between the statements of a batch", verb)
 			}
-			if _, err := b.write.exec(l.query, l.args...); err != nil {
+			if _, err := b.writer().exec(l.query, l.args...); err != nil {
 				return &brokenLine{line: l, err: err}
 			}
 		}

@@ -108,7 +108,7 @@ func newRaw(b *testing.B) *rawWriter {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { s.Close() })
-	return &rawWriter{w: s.write}
+	return &rawWriter{w: s.writer()}
 }
 
 func (r *rawWriter) batch(b *testing.B, n int) {

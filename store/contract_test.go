@@ -27,6 +27,9 @@ func openTest(t testing.TB) (*Store, string) {
 	return s, path
 }
 
+// writer is the connection of a Store on SQLite.
+func (s *Store) writer() *writer { return s.write.(*writer) }
+
 // outside runs SQL as somebody who can write the file: another connection,
 // which knows nothing of this package.
 func outside(t testing.TB, path string, statements ...string) {

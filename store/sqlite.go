@@ -89,25 +89,37 @@ func openReader(path, mode string) (*reader, error) {
 	// Readers do not block in WAL mode; the bound is memory.
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(8)
-	return &reader{db: db}, nil
+	return &reader{db: db, questions: true}, nil
 }
 
-func openReadOnly(ctx context.Context, path string) (*Store, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoDatabase, err)
-	}
-	read, err := openReader(path, "ro")
+// openSQLite opens the file at path, creating it unless cfg is ReadOnly.
+func (s *Store) openSQLite(ctx context.Context, path string, cfg Config) error {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	s := &Store{read: read}
-	if err := s.checkSchema(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+	if cfg.ReadOnly {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoDatabase, err)
+		}
+		if s.read, err = openReader(path, "ro"); err != nil {
+			return err
+		}
+		return s.checkSchema(ctx, "sqlite")
 	}
-	if s.log, err = s.setting(ctx, settingLog); err != nil {
-		return nil, errors.Join(err, s.Close())
+	if err := createFile(path); err != nil {
+		return fmt.Errorf("%w: creating the database: %w", ErrStore, err)
 	}
-	return s, nil
+	w, err := openWriter(ctx, path, cfg.MinFree)
+	if err != nil {
+		return err
+	}
+	s.write = w
+	if err := w.migrate(ctx, cfg.Issuer); err != nil {
+		return err
+	}
+	s.read, err = openReader(path, "rw")
+	return err
 }
 
 // writer is the one connection that writes. The audit.Log of the process is
@@ -118,6 +130,8 @@ func openReadOnly(ctx context.Context, path string) (*Store, error) {
 // transaction rolls the whole of it back, and what follows would commit on its
 // own (design §6).
 type writer struct {
+	disk *disk
+
 	mu    sync.Mutex // guards everything below and the transaction
 	files files
 	db    *sql.DB
@@ -125,14 +139,14 @@ type writer struct {
 	stmts map[string]*sql.Stmt // by query as written
 }
 
-func openWriter(ctx context.Context, path string) (*writer, error) {
+func openWriter(ctx context.Context, path string, free int64) (*writer, error) {
 	// temp_store(2): what savepoints keep to undo stays in memory.
 	db, err := open(path, "rw", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)", "temp_store(2)")
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	w := &writer{files: files{path: path}, db: db}
+	w := &writer{disk: newDisk(path, free), files: files{path: path}, db: db}
 	if err := same(&w.files.main, path); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -46,7 +46,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/kavach-dev/kavach/audit"
@@ -70,7 +69,7 @@ var (
 
 // Config says which database, and how.
 type Config struct {
-	// DSN is "sqlite:PATH".
+	// DSN says which database: "sqlite:PATH".
 	DSN string
 	// Issuer is the host[:port] that names the log when the database is
 	// created (https://host:port/… is understood too); later it is ignored.
@@ -86,9 +85,20 @@ type Config struct {
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
 	read  *reader
-	write *writer // nil if read-only
-	disk  *disk   // nil if read-only
+	write backend // nil if read-only
 	log   string  // the log's id
+}
+
+// backend is the write path of one kind of database, the part of audit.Store
+// that they do not share. Its methods obey the contract of audit.Store.
+type backend interface {
+	// append runs a batch; log is the log's id.
+	append(ctx context.Context, log string, batch []audit.Write, now int64) ([]audit.Outcome, error)
+	appendUnrecorded(ctx context.Context, w audit.Write, now int64) (audit.Outcome, error)
+	find(ctx context.Context, keys []audit.Key) (map[audit.Key][]byte, error)
+	room() error
+	reclaim(err error) bool
+	close() error
 }
 
 var (
@@ -100,28 +110,16 @@ var (
 // Open opens the database, creating and migrating it if necessary. Any number
 // of processes may do so at once. Errors wrap ErrStore.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	path, ok := strings.CutPrefix(cfg.DSN, "sqlite:")
-	if !ok || path == "" || strings.HasPrefix(path, ":memory:") {
+	kind, rest, _ := strings.Cut(cfg.DSN, ":")
+	s := &Store{}
+	var err error
+	switch {
+	case kind == "sqlite" && rest != "" && !strings.HasPrefix(rest, ":memory:"):
+		err = s.openSQLite(ctx, rest, cfg)
+	default:
 		return nil, fmt.Errorf("%w %q: want sqlite:PATH", ErrConfig, cfg.DSN)
 	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if cfg.ReadOnly {
-		return openReadOnly(ctx, path)
-	}
-	if err := createFile(path); err != nil {
-		return nil, fmt.Errorf("%w: creating the database: %w", ErrStore, err)
-	}
-	s := &Store{disk: newDisk(path, cfg.MinFree)}
-	if s.write, err = openWriter(ctx, path); err != nil {
-		return nil, err
-	}
-	if err := s.write.migrate(ctx, cfg.Issuer); err != nil {
-		return nil, errors.Join(err, s.write.close())
-	}
-	if s.read, err = openReader(path, "rw"); err == nil {
+	if err == nil {
 		s.log, err = s.setting(ctx, settingLog)
 	}
 	if err != nil {
@@ -167,16 +165,26 @@ func effect(rows int64, query string, args ...any) audit.Effect {
 }
 
 // reader is the pool for reads. Queries are written with $1 placeholders.
-type reader struct{ db *sql.DB }
+type reader struct {
+	db        *sql.DB
+	questions bool // SQLite and D1 number with ?1
+}
 
 // Query runs a read that returns rows.
 func (r *reader) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return r.db.QueryContext(ctx, placeholders(query), args...)
+	return r.db.QueryContext(ctx, r.spell(query), args...)
 }
 
 // QueryRow runs a read that returns at most one row.
 func (r *reader) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return r.db.QueryRowContext(ctx, placeholders(query), args...)
+	return r.db.QueryRowContext(ctx, r.spell(query), args...)
+}
+
+func (r *reader) spell(query string) string {
+	if r.questions {
+		return placeholders(query)
+	}
+	return query
 }
 
 // placeholders turns $1 into ?1, the form that SQLite and D1 number. No

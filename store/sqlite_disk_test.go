@@ -36,18 +36,19 @@ func entryChange(resource string, effects ...audit.Effect) audit.Change {
 // reconnect gives the writer connections with other pragmas.
 func reconnect(t *testing.T, s *Store, pragmas ...string) {
 	t.Helper()
-	db, err := open(s.write.files.path, "rw", append([]string{"journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)...)
+	w := s.writer()
+	db, err := open(w.files.path, "rw", append([]string{"journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(1)
-	s.write.mu.Lock()
-	defer s.write.mu.Unlock()
-	s.write.disconnect()
-	if err := s.write.db.Close(); err != nil {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.disconnect()
+	if err := w.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.write.db = db
+	w.db = db
 }
 
 // A database that cannot grow, and one that cannot be written at all, refuse
@@ -109,14 +110,14 @@ func TestForeignLock(t *testing.T) {
 	defer other.Close()
 	l := startLog(t, s)
 	hold := func() {
-		other.write.mu.Lock()
-		if err := other.write.begin(); err != nil {
+		other.writer().mu.Lock()
+		if err := other.writer().begin(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	release := func() {
-		other.write.rollback()
-		other.write.mu.Unlock()
+		other.writer().rollback()
+		other.writer().mu.Unlock()
 	}
 	hold()
 	answer := make(chan error)
