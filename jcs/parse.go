@@ -37,8 +37,8 @@ func (r *Reader) Parse(data []byte, limits Limits) (Value, error) {
 		most:  limits.Values,
 	}
 	p.source, p.nodes = p.s, r.doc.nodes[:0]
-	if n := p.estimate(); n > cap(p.nodes) {
-		p.nodes = make([]node, 0, n)
+	if cap(p.nodes) == 0 {
+		p.nodes = make([]node, 0, p.estimate())
 	}
 	p.space()
 	if err := p.value(); err != nil {
@@ -77,7 +77,7 @@ func (p *parser) fail(what string) error {
 }
 
 func (p *parser) space() {
-	for p.i < len(p.s) {
+	for p.i < len(p.s) && p.s[p.i] <= ' ' { // where nearly none is
 		switch p.s[p.i] {
 		case ' ', '\t', '\n', '\r':
 			p.i++
@@ -260,9 +260,13 @@ func (p *parser) object() error {
 }
 
 // duplicate reports whether the object at a node has two members of one name.
-// Small objects, which is nearly all, are compared pairwise; a map keeps an
-// object of a hundred thousand members from costing its square.
+// Names that ascend, as those of a canonical text do, are distinct. Other small
+// objects, which is nearly all, are compared pairwise; a map keeps an object of
+// a hundred thousand members from costing its square.
 func (d *document) duplicate(at int) bool {
+	if d.ascending(at) {
+		return false
+	}
 	count := int(d.nodes[at].n)
 	if count > 16 {
 		seen := make(map[string]struct{}, count)
@@ -282,4 +286,17 @@ func (d *document) duplicate(at int) bool {
 		}
 	}
 	return false
+}
+
+// ascending reports whether every name of the object is above the one before.
+func (d *document) ascending(at int) bool {
+	last := ""
+	for i := int32(at) + 1; i < d.nodes[at].end; i = d.nodes[i+1].end {
+		name := d.text(i)
+		if i > int32(at)+1 && name <= last {
+			return false
+		}
+		last = name
+	}
+	return true
 }

@@ -1,6 +1,7 @@
 package jcs
 
 import (
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -27,6 +28,31 @@ var class = func() (c [256]uint8) {
 	return c
 }()
 
+// skipPlain returns where the first byte that may not be plain stands from i on,
+// eight bytes at a time.
+func skipPlain(s string, i int) int {
+	for ; len(s)-i >= 8; i += 8 {
+		if found := notPlain(eight(s[i:])); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	return i
+}
+
+// eight is the first eight bytes, the first of them lowest.
+func eight(s string) uint64 {
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// notPlain has the high bit of the lowest byte that is not plain. Bytes above
+// that one may have it too, since a difference borrows from them.
+func notPlain(w uint64) uint64 {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := w^each*'"', w^each*'\\'
+	return ((w-each*0x20)&^w | (quote-each)&^quote | (backslash-each)&^backslash | w) & high
+}
+
 // str reads a string and appends its node. Without escapes its contents stand in
 // the text.
 func (p *parser) str() error {
@@ -34,6 +60,10 @@ func (p *parser) str() error {
 	s, from := p.s, p.i
 	ascii := true
 	for i := from; i < len(s); i++ {
+		i = skipPlain(s, i)
+		if i == len(s) {
+			break
+		}
 		kind := class[s[i]]
 		if kind == plain {
 			continue
