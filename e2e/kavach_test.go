@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,6 +57,7 @@ type server struct {
 	Data   string
 	listen string // if that is not what the issuer says
 	args   []string
+	site   site
 	cmd    *exec.Cmd
 	exited chan error
 
@@ -78,12 +81,44 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
+// site is where a server and the commands beside it run; the zero site is
+// this machine as it is, with SQLite.
+type site struct {
+	// Data is the data folder; empty makes one.
+	Data string
+	// DB is the database, if it is not a file in Data.
+	DB string
+	// Inside is a command that runs what follows it somewhere else, such as in
+	// another mount namespace.
+	Inside []string
+}
+
+// command is kavach with args on that site.
+func (p site) command(args ...string) *exec.Cmd {
+	line := append(slices.Clone(p.Inside), append([]string{binary}, args...)...)
+	cmd := exec.Command(line[0], line[1:]...)
+	cmd.Env = os.Environ()
+	if p.DB != "" {
+		cmd.Env = append(cmd.Env, "KAVACH_DB="+p.DB)
+	}
+	return cmd
+}
+
 // start runs `kavach serve --dev` on addresses and a directory of its own and
 // waits until it accepts. It is stopped with the test.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
+	return startIn(t, site{}, args...)
+}
+
+// startIn is start on another site.
+func startIn(t *testing.T, p site, args ...string) *server {
+	t.Helper()
+	if p.Data == "" {
+		p.Data = filepath.Join(t.TempDir(), "data")
+	}
 	listen := freeAddress(t)
-	s := &server{t: t, Issuer: "http://" + listen, Ops: freeAddress(t), Data: filepath.Join(t.TempDir(), "data")}
+	s := &server{t: t, Issuer: "http://" + listen, Ops: freeAddress(t), Data: p.Data, site: p}
 	s.args = append([]string{"serve", "--dev", "--listen", listen, "--ops", s.Ops, "--data", s.Data, "--git-host", ""}, args...)
 	s.run()
 	t.Cleanup(func() { s.kill(); s.complain() })
@@ -92,16 +127,16 @@ func start(t *testing.T, args ...string) *server {
 
 func (s *server) run() {
 	s.t.Helper()
-	s.cmd = exec.Command(binary, s.args...)
+	s.cmd = s.site.command(s.args...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.cmd.Stdout = io.Discard
-	if err := s.cmd.Start(); err != nil {
+	ready, drained := make(chan struct{}), make(chan struct{})
+	if s.exited, err = spawn(s.cmd, drained); err != nil {
 		s.t.Fatal(err)
 	}
-	ready, drained := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(drained)
 		var once sync.Once
@@ -115,9 +150,6 @@ func (s *server) run() {
 			}
 		}
 	}()
-	s.exited = make(chan error, 1)
-	exited, cmd := s.exited, s.cmd
-	go func() { <-drained; exited <- cmd.Wait() }()
 	select {
 	case <-ready:
 	case err := <-s.exited:
@@ -125,6 +157,24 @@ func (s *server) run() {
 	case <-time.After(60 * time.Second):
 		s.t.Fatalf("kavach was not ready within a minute\n%s", s.output())
 	}
+}
+
+// spawn starts a program that dies with the test, even one that is killed. It
+// is waited for once drained is closed; then exited has how it ended.
+func spawn(cmd *exec.Cmd, drained <-chan struct{}) (exited chan error, err error) {
+	dieWithUs(cmd)
+	exited = make(chan error, 1)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // dies with the thread that started it: it must not end before
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-drained
+			exited <- cmd.Wait()
+		}
+	}()
+	return exited, <-started
 }
 
 // kill ends the server as a power cut would.
@@ -176,8 +226,8 @@ func (s *server) cli(stdin string, args ...string) string {
 }
 
 func (s *server) tryCLI(stdin string, args ...string) (string, error) {
-	cmd := exec.Command(binary, append(args, "--dev", "--data", s.Data)...)
-	cmd.Env = append(os.Environ(), "KAVACH_ISSUER="+s.Issuer)
+	cmd := s.site.command(append(args, "--dev", "--data", s.Data)...)
+	cmd.Env = append(cmd.Env, "KAVACH_ISSUER="+s.Issuer)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

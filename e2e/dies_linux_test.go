@@ -1,0 +1,12 @@
+package e2e
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// dieWithUs has the kernel kill cmd when the thread that starts it ends, which
+// is at the latest when the test does, however that ends.
+func dieWithUs(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
