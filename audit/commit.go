@@ -37,8 +37,7 @@ func (l *Log) commit(todo []*pending) {
 		switch {
 		case err == nil:
 			l.failed(low)
-			l.settle(todo, outcomes)
-			return
+			todo = l.settle(todo, outcomes)
 		case errors.Is(err, ErrDuplicate):
 			todo, err = l.duplicates(ctx, todo)
 			if err != nil {
@@ -59,8 +58,8 @@ func (l *Log) commit(todo []*pending) {
 			}
 			if stands {
 				l.failed(low)
-				l.settle(todo, outcomes)
-				return
+				todo = l.settle(todo, outcomes)
+				continue
 			}
 			// None is there: run again. That moves the head, so that the old
 			// COMMIT can no longer succeed.
@@ -80,11 +79,11 @@ func (l *Log) commit(todo []*pending) {
 	}
 }
 
-// settle answers a batch that is durable.
-func (l *Log) settle(todo []*pending, outcomes []Outcome) {
+// settle answers what of a batch is durable and returns the rest of it.
+func (l *Log) settle(todo []*pending, outcomes []Outcome) []*pending {
 	l.batches.Add(1)
-	for i, p := range todo {
-		o := outcomes[i]
+	for i, o := range outcomes {
+		p := todo[i]
 		switch {
 		case o.Err != nil:
 			p.answer <- o.Err
@@ -97,6 +96,7 @@ func (l *Log) settle(todo []*pending, outcomes []Outcome) {
 			p.answer <- p.verdict
 		}
 	}
+	return todo[len(outcomes):]
 }
 
 // duplicates answers the Changes whose ids are in the log and returns the

@@ -71,15 +71,18 @@ type Store interface {
 	// Append runs the batch in order in one transaction that locks the head
 	// before any other row, appends the drafts of every Write whose conditions
 	// hold with a Sequencer, and returns when that is durable: one Outcome per
-	// Write. It reads nothing but the head.
+	// Write. It reads nothing but the head. It may take fewer Writes than it is
+	// given, but the first at least: then there are as many Outcomes as it took,
+	// and of the rest nothing was done.
 	//
 	// On error nothing of the batch remains, except for ErrUnknown. It wraps
 	// one of
 	//   ErrDuplicate   a key is in the log already
 	//   *BrokenError   the Write it names failed and cannot be left out alone
 	//   ErrLogRefused  every effect would do, the log's own tables refuse
-	//   ErrUnknown     COMMIT was sent and not answered; outcomes are returned
-	//                  and hold if the records turn out to be there
+	//   ErrUnknown     COMMIT was sent and not answered; outcomes of what was
+	//                  taken are returned and hold if the records turn out to
+	//                  be there
 	// and is otherwise a failure of the database as a whole.
 	Append(ctx context.Context, batch []Write, now int64) ([]Outcome, error)
 

@@ -91,10 +91,7 @@ func testLosers(t *testing.T, f Fixture) {
 		}
 		batch = append(batch, w)
 	}
-	outcomes, err := f.Store.Append(t.Context(), batch, 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
+	outcomes := appendAll(t, f, batch, 1000)
 	for i, o := range outcomes {
 		lost := i%4 == 1 || i%4 == 2
 		if o.Lost != lost || o.Err != nil {
@@ -145,10 +142,7 @@ func testOrder(t *testing.T, f Fixture) {
 		batch = append(batch, write(t, f, []audit.Effect{f.Clear("none")}, Entry(name+"a"), Entry(name+"b")))
 		want = append(want, name+"a", name+"b")
 	}
-	outcomes, err := f.Store.Append(t.Context(), batch, 77)
-	if err != nil {
-		t.Fatal(err)
-	}
+	outcomes := appendAll(t, f, batch, 77)
 	wantResources(t, f, want...)
 	for i, o := range outcomes {
 		for j, r := range o.Records {
@@ -251,4 +245,17 @@ func write(t *testing.T, f Fixture, effects []audit.Effect, entries ...audit.Ent
 		w.Drafts = append(w.Drafts, d)
 	}
 	return w
+}
+
+// appendAll is Append until all of the batch was taken.
+func appendAll(t *testing.T, f Fixture, batch []audit.Write, now int64) (all []audit.Outcome) {
+	t.Helper()
+	for len(batch) > 0 {
+		outcomes, err := f.Store.Append(t.Context(), batch, now)
+		if err != nil || len(outcomes) == 0 || len(outcomes) > len(batch) {
+			t.Fatalf("%d outcomes of %d, %v", len(outcomes), len(batch), err)
+		}
+		all, batch = append(all, outcomes...), batch[len(outcomes):]
+	}
+	return all
 }
