@@ -65,8 +65,13 @@ func (c *Cluster) CAFile() string { return filepath.Join(c.dir, "tls", "ca.crt")
 // in over TCP, at any address: that of a proxy, for instance.
 func (c *Cluster) PassFile() string { return filepath.Join(c.dir, "passfile") }
 
-// Address is the host:port of the server (TCP).
-func (c *Cluster) Address() string { return "127.0.0.1:" + strconv.Itoa(c.port) }
+// Address is the host:port of the server, "" without TCP.
+func (c *Cluster) Address() string {
+	if !c.overTCP() {
+		return ""
+	}
+	return "127.0.0.1:" + strconv.Itoa(c.port)
+}
 
 // DSN is the URL of a database of the cluster for its superuser, without a
 // password: over TCP it names the file.
