@@ -132,11 +132,12 @@ func (s *Store) openSQLite(ctx context.Context, path string, cfg Config) error {
 type writer struct {
 	disk *disk
 
-	mu    sync.Mutex // guards everything below and the transaction
-	files files
-	db    *sql.DB
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt // by query as written
+	mu       sync.Mutex // guards everything below and the transaction
+	admitted string     // see admit
+	files    files
+	db       *sql.DB
+	conn     *sql.Conn
+	stmts    map[string]*sql.Stmt // by query as written
 }
 
 func openWriter(ctx context.Context, path string, free int64) (*writer, error) {
@@ -189,6 +190,14 @@ func (w *writer) disconnect() {
 	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = w.conn.Close()
 	w.conn, w.stmts = nil, nil
+}
+
+// admit makes the write path write where the head is closed by that, and only
+// there.
+func (w *writer) admit(closed string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.admitted = closed
 }
 
 func (w *writer) close() error {

@@ -158,13 +158,17 @@ func (t *transaction) effects(effects []audit.Effect) (won bool, err error) {
 
 // head reads where the log ends.
 func (t *transaction) head() (audit.Head, error) {
-	stmt, err := t.prepared(`SELECT size, leaf FROM audit_head WHERE one = 1`)
+	stmt, err := t.prepared(`SELECT size, leaf, closed FROM audit_head WHERE one = 1`)
 	if err != nil {
 		return audit.Head{}, fmt.Errorf("reading the head: %w", err)
 	}
 	var h audit.Head
-	if err := stmt.QueryRowContext(context.Background()).Scan(&h.Size, &h.Leaf); err != nil {
+	var closed string
+	if err := stmt.QueryRowContext(context.Background()).Scan(&h.Size, &h.Leaf, &closed); err != nil {
 		return audit.Head{}, fmt.Errorf("%w: reading the head: %w", audit.ErrLogRefused, err)
+	}
+	if closed != t.admitted {
+		return audit.Head{}, closedError(closed)
 	}
 	return h, nil
 }
@@ -225,6 +229,9 @@ func (w *writer) appendUnrecorded(_ context.Context, change audit.Write, now int
 			t.rollback()
 		}
 	}()
+	if _, err := t.head(); errors.Is(err, ErrClosed) { // however the log is otherwise
+		return o, err
+	}
 	var waiting []*audit.Draft
 	if o, err = t.change(&change, func(d *audit.Draft) audit.Record {
 		waiting = append(waiting, d)

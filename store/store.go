@@ -98,6 +98,9 @@ type backend interface {
 	find(ctx context.Context, keys []audit.Key) (map[audit.Key][]byte, error)
 	room() error
 	reclaim(err error) bool
+	// admit makes the write path write where audit_head.closed is this, and
+	// only there; at first it is "". See closed.go.
+	admit(closed string)
 	close() error
 }
 
@@ -108,8 +111,21 @@ var (
 )
 
 // Open opens the database, creating and migrating it if necessary. Any number
-// of processes may do so at once. Errors wrap ErrStore.
+// of processes may do so at once. A database that is closed (ErrClosed) is only
+// opened if cfg is ReadOnly. Errors wrap ErrStore.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s, err := openAny(ctx, cfg)
+	if err != nil || cfg.ReadOnly {
+		return s, err
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// openAny is Open for a database in whatever state.
+func openAny(ctx context.Context, cfg Config) (*Store, error) {
 	kind, rest, _ := strings.Cut(cfg.DSN, ":")
 	s := &Store{}
 	var err error
@@ -140,9 +156,10 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ping says whether the database answers a read, and has the schema.
+// Ping says whether the database answers a read, has the schema, and is not
+// closed.
 func (s *Store) Ping(ctx context.Context) error {
-	if _, err := s.setting(ctx, settingLog); err != nil {
+	if err := s.open(ctx); err != nil {
 		return fmt.Errorf("asking the database: %w", err)
 	}
 	return nil
