@@ -44,6 +44,7 @@ var heavy = map[string]string{
 	"github.com/mark3labs/mcp-go":        "mcp",
 	"github.com/gorilla/sessions":        "people",
 	"github.com/gorilla/securecookie":    "people",
+	"github.com/jackc/pgx":               "store",
 	"modernc.org/sqlite":                 "store",
 	"github.com/alecthomas/kong":         "cmd/kavach",
 	"github.com/prometheus":              "cmd/kavach",

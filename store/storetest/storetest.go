@@ -1,0 +1,106 @@
+// Package storetest says on which database the tests of the other packages run:
+// SQLite, or what KAVACH_TEST_STORE names.
+//
+//	KAVACH_TEST_STORE=postgres go test ./authz ./api ./mcp ./people
+//
+// runs all of them on PostgreSQL (see pgtest).
+package storetest
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // for Outside
+	_ "modernc.org/sqlite"             // for Outside
+
+	"github.com/kavach-dev/kavach/store/pgtest"
+)
+
+// DSN returns the data source of a fresh database that ends with the test.
+// Several stores may open it.
+func DSN(t testing.TB) string {
+	t.Helper()
+	switch kind := os.Getenv("KAVACH_TEST_STORE"); kind {
+	case "", "sqlite":
+		return "sqlite:" + filepath.Join(t.TempDir(), "kavach.db")
+	case "postgres":
+		return pgtest.Database(t)
+	default:
+		t.Fatalf("KAVACH_TEST_STORE=%s: want sqlite or postgres", kind)
+		return ""
+	}
+}
+
+// Outside connects to the database as somebody who knows nothing of package
+// store, and may write all of it. Statements number their parameters: $1.
+func Outside(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", dsn
+	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// Text is all that stands in the database: whoever steals it reads this.
+func Text(t testing.TB, dsn string) string {
+	t.Helper()
+	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		return files(t, file)
+	}
+	db := Outside(t, dsn)
+	var all strings.Builder
+	for _, table := range column(t, db, `SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'`) {
+		for _, row := range column(t, db, `SELECT r::text FROM "`+table+`" r`) {
+			all.WriteString(table + row + "\n")
+		}
+	}
+	return all.String()
+}
+
+// files reads the database of SQLite with its journal: what was deleted too.
+func files(t testing.TB, file string) string {
+	t.Helper()
+	names, err := filepath.Glob(file + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(content)
+	}
+	return all.String()
+}
+
+// column reads the one column of a query.
+func column(t testing.TB, db *sql.DB, query string) (list []string) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var value string
+		if err := rows.Scan(&value); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, value)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
