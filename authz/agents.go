@@ -143,8 +143,8 @@ type AgentStore interface {
 	// CutAgent ends what an agent was given before, and the delegation keys that
 	// are known; its standing grant goes on.
 	CutAgent(agentID string, now, until time.Time) []audit.Effect
-	// PurgeEnrolments forgets what has expired.
-	PurgeEnrolments(now time.Time) audit.Effect
+	// ExpiredEnrolments are those that had expired at the time.
+	ExpiredEnrolments(ended time.Time) audit.Expired
 	// PutStandingGrant sets the standing grant of g.ClientID.
 	PutStandingGrant(g Grant) audit.Effect
 	// RevokeGrant ends a grant.
@@ -241,7 +241,7 @@ func (a *Agents) activeOwner(ctx context.Context, owner string) (Holder, error) 
 	return holder, nil
 }
 
-// Sweep forgets expired enrolments; call it about once a minute.
-func (a *Agents) Sweep(ctx context.Context) error {
-	return a.cfg.Commit.Commit(ctx, audit.Change{Effects: []audit.Effect{a.cfg.Store.PurgeEnrolments(a.cfg.Now())}})
+// Expired lists what may be removed of the tables of agents: enrolments.
+func (a *Agents) Expired() []audit.Expired {
+	return []audit.Expired{a.cfg.Store.ExpiredEnrolments(a.cfg.Now().Add(-audit.ClockSkew))}
 }

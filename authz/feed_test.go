@@ -200,25 +200,25 @@ func TestWhatEndsLeavesTheFeed(t *testing.T) {
 		t.Fatal("not revoked")
 	}
 	rv.clock.advance(3598 * time.Second)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if !rv.feed().Revokes(c) {
 		t.Error("it left the feed before its hour")
 	}
 	rv.clock.advance(2 * time.Second)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if f := rv.feed(); f.Revokes(c) || f.Seq() != before.Seq() {
 		t.Errorf("in the feed after an hour: %v; seq %d, was %d", f.Revokes(c), f.Seq(), before.Seq())
 	}
 	_, err := rv.End(ctx, by, operator, authz.Ending{Key: key.Public().Thumbprint()})
 	must(t, err)
 	rv.clock.advance(100 * time.Hour)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if !rv.feed().Revokes(c) {
 		t.Error("a key left the feed by itself")
 	}
 	must(t, rv.Lift(ctx, by, authz.RevokeKey, key.Public().Thumbprint()))
 	rv.clock.advance(2 * time.Second)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	f := rv.feed()
 	if f.Revokes(c) || f.Seq() <= before.Seq() {
 		t.Errorf("after it was lifted: %v, seq %d", f.Revokes(c), f.Seq())
@@ -259,7 +259,7 @@ func TestEndingWhatWasIssuedTwice(t *testing.T) {
 		must(t, err)
 		for range 2 {
 			rv.clock.advance(20 * time.Minute)
-			must(t, rv.Sweep(t.Context()))
+			must(t, sweep(rv.log, rv.Registry))
 			if c := rv.chain(since); !rv.dead(since) || !rv.feed().Revokes(c) {
 				t.Errorf("%+v: what was issued before the second time: dead %t, in the feed %t", what, rv.dead(since), rv.feed().Revokes(c))
 			}
@@ -408,7 +408,7 @@ func TestTheFeedOfAProcessWithoutItsDatabase(t *testing.T) {
 	wantRefusal(t, rv.getFeed(), http.StatusServiceUnavailable, "temporarily_unavailable")
 	rv.store.away.Store(false)
 	rv.log.fail(nil)
-	must(t, rv.Sweep(context.Background()))
+	must(t, sweep(rv.log, rv.Registry))
 	if f := rv.feed(); !f.Revokes(rv.chain(chain)) || !f.Fresh(rv.clock.now()) {
 		t.Error("it was forgotten")
 	}

@@ -78,13 +78,13 @@ func TestAReplicaAheadForgetsNothingTooEarly(t *testing.T) {
 	again := p.by(url.Values{"grant_type": {"client_credentials"}, "resource": {git}}, key)
 	again.proof = r.proof
 	f.clock.advance(15 * time.Second)
-	must(t, ahead.Sweep(t.Context()))
+	must(t, sweep(f.log, ahead))
 	if f.alive(root) {
 		t.Error("a revoked token lives again")
 	}
 	f.wantError(f.do(again), http.StatusBadRequest, "invalid_dpop_proof")
 	f.clock.advance(40 * time.Second)
-	must(t, ahead.Sweep(t.Context()))
+	must(t, sweep(f.log, ahead))
 	r.proof = ""
 	f.wantError(f.do(r), http.StatusUnauthorized, "invalid_client")
 }

@@ -280,7 +280,7 @@ func TestReuseIsEnforcedFromMemory(t *testing.T) {
 	}
 	f.log.fail(nil)
 	f.wantError(f.token(refreshForm(client, second.str("refresh_token"), nil)), http.StatusBadRequest, "invalid_grant")
-	must(t, f.registry.Sweep(t.Context()))
+	must(t, sweep(f.log, f.registry))
 	if f.recorded("refresh_reuse") != 1 {
 		t.Errorf("%d records of the reuse", f.recorded("refresh_reuse"))
 	}

@@ -138,7 +138,7 @@ func TestASuspensionThatCannotBeWritten(t *testing.T) {
 		t.Error("it is not enforced")
 	}
 	f.log.fail(nil)
-	must(t, f.registry.Sweep(context.Background()))
+	must(t, sweep(f.log, f.registry))
 	if a, err := f.agents.Agent(context.Background(), p.id); err != nil || a.Status != authz.AgentSuspended || f.alive(token) {
 		t.Errorf("it was not made up for: %+v, %v", a, err)
 	}
@@ -152,7 +152,7 @@ func TestASuspensionThatCannotBeWritten(t *testing.T) {
 	f.log.fail(nil)
 	p.suspend()
 	must(t, f.agents.Resume(context.Background(), byOperator, p.id))
-	must(t, f.registry.Sweep(context.Background()))
+	must(t, sweep(f.log, f.registry))
 	if !f.alive(token) {
 		t.Error("what was asked for before the resumption comes after it")
 	}

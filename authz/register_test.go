@@ -303,7 +303,7 @@ func TestUnusedRegistrationsAreReapedAndUsedOnesStay(t *testing.T) {
 	rt.commit(rt.UseClient(used))
 	rt.clock.advance(25 * time.Hour)
 	young := register()
-	must(t, rt.Sweep(ctx))
+	must(t, sweep(rt.log, rt.Registry))
 	for id, stays := range map[string]bool{unused: false, used: true, static.ID: true, young: true} {
 		if _, err := rt.Client(ctx, id); (err == nil) != stays {
 			t.Errorf("client %s: %v", id, err)

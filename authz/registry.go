@@ -181,58 +181,59 @@ func (g *Registry) Verifier() *delegation.Verifier { return g.verifier }
 // WellKnown serves everything below /.well-known/.
 func (g *Registry) WellKnown() http.Handler { return g.wellKnown }
 
-// replicaSkew is how far the clocks of two replicas may be apart.
-const replicaSkew = 30 * time.Second
-
-// Sweep removes registrations that were never used and what is remembered
-// about tokens that have expired. The server calls it once a minute; several
-// processes may.
-func (g *Registry) Sweep(ctx context.Context) error {
-	now := g.now()
-	g.held.expire(now)
+// Settle reads keys again that another process may have changed, and tries
+// again to commit the revocations that the database did not take. The server
+// calls it once a second: so long replicas may disagree about either.
+func (g *Registry) Settle(ctx context.Context) error {
+	g.held.expire(g.now())
+	var keys error
 	if g.cfg.Keys != nil {
-		if err := g.cfg.Keys.Refresh(ctx); err != nil {
-			return err
-		}
+		keys = g.cfg.Keys.Refresh(ctx)
 	}
-	if err := g.commitHeld(ctx); err != nil {
-		return err
-	}
-	if err := g.reapClients(ctx, now); err != nil {
-		return err
-	}
-	// What has expired here may be good for a moment at a replica whose clock is
-	// behind.
-	ended := now.Add(-replicaSkew)
-	err := g.cfg.Commit.Commit(ctx, audit.Change{Effects: []audit.Effect{
-		g.cfg.Store.PurgeRevocations(ended), g.cfg.Store.PurgeReplays(ended), g.cfg.Store.PurgeCounters(ended.Add(-delegation.CounterGrace)), g.cfg.Store.PurgeAgentKeys(ended),
-	}})
-	if err != nil {
-		return fmt.Errorf("purging: %w", err)
-	}
-	return nil
+	return errors.Join(keys, g.commitHeld(ctx))
 }
 
-// reapBatch bounds what one sweep removes.
+// Expired lists what may be removed of the tables of the registry: what is
+// remembered about tokens, keys and proofs that have expired.
+func (g *Registry) Expired() []audit.Expired {
+	ended := g.now().Add(-audit.ClockSkew)
+	return []audit.Expired{
+		g.cfg.Store.ExpiredRevocations(ended), g.cfg.Store.ExpiredReplays(ended),
+		g.cfg.Store.ExpiredCounters(ended.Add(-delegation.CounterGrace)), g.cfg.Store.ExpiredAgentKeys(ended),
+	}
+}
+
+// reapBatch is how many clients are looked up at once to be removed.
 const reapBatch = 256
 
-// reapClients removes registered clients that nobody used: "unused
-// registrations reaped, live ones never" (§3).
-func (g *Registry) reapClients(ctx context.Context, now time.Time) error {
-	ids, err := g.cfg.Store.UnusedClients(ctx, now.Add(-g.cfg.UnusedClientAge), reapBatch)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		err := g.cfg.Commit.Commit(ctx, audit.Change{
-			Effects: []audit.Effect{g.cfg.Store.DeleteUnusedClient(id)},
-			Entries: []audit.Entry{{
-				Action: audit.ClientRemove, Resource: id, Result: audit.Allowed, Reason: "unused",
-			}},
-		})
-		if err != nil && !errors.Is(err, audit.ErrConflict) { // a conflict: it was used meanwhile
-			return fmt.Errorf("reaping client %s: %w", id, err)
+// Reap removes registered clients that nobody used: "unused registrations
+// reaped, live ones never" (§3). Each has its record, so it is a Change of its
+// own. Several processes may do so at once. It returns how many it removed.
+func (g *Registry) Reap(ctx context.Context) (int, error) {
+	removed := 0
+	for ctx.Err() == nil {
+		before := removed
+		ids, err := g.cfg.Store.UnusedClients(ctx, g.now().Add(-g.cfg.UnusedClientAge), reapBatch)
+		if err != nil {
+			return removed, err
+		}
+		for _, id := range ids {
+			err := g.cfg.Commit.Commit(ctx, audit.Change{
+				Effects: []audit.Effect{g.cfg.Store.DeleteUnusedClient(id)},
+				Entries: []audit.Entry{{
+					Action: audit.ClientRemove, Resource: id, Result: audit.Allowed, Reason: "unused",
+				}},
+			})
+			switch {
+			case err == nil:
+				removed++
+			case !errors.Is(err, audit.ErrConflict): // a conflict: it was used meanwhile, or another process was faster
+				return removed, fmt.Errorf("reaping client %s: %w", id, err)
+			}
+		}
+		if len(ids) < reapBatch || removed == before {
+			break
 		}
 	}
-	return nil
+	return removed, nil
 }

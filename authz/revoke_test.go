@@ -207,11 +207,11 @@ func TestRevocationIsEnforcedFromMemoryWhenNothingCanBeWritten(t *testing.T) {
 	if !rv.dead(rv.token) || !rv.dead(child) || rv.HeldRevocations() != 1 {
 		t.Error("the process does not enforce what it could not write")
 	}
-	if err := rv.Sweep(context.Background()); err == nil {
+	if err := sweep(rv.log, rv.Registry); err == nil {
 		t.Error("a sweep that cannot write says nothing")
 	}
 	rv.log.fail(nil)
-	must(t, rv.Sweep(context.Background()))
+	must(t, sweep(rv.log, rv.Registry))
 	if rv.HeldRevocations() != 0 || len(rv.records(audit.Revoke)) != 1 {
 		t.Error("the sweep did not write what was held")
 	}
@@ -292,7 +292,6 @@ func TestEveryKindOfRevocationReachesEveryLinkOfAChain(t *testing.T) {
 }
 
 func TestRevocationsLastAsLongAsTheLongest(t *testing.T) {
-	ctx := context.Background()
 	rv := newRevocation(t)
 	at := func(until time.Duration) authz.Revocation {
 		r := authz.Revocation{Kind: authz.RevokeGrant, Value: "g1", At: rv.clock.now()}
@@ -304,14 +303,14 @@ func TestRevocationsLastAsLongAsTheLongest(t *testing.T) {
 	rv.commit(rv.store.Revoke(at(time.Minute)))
 	rv.commit(rv.store.Revoke(at(time.Second)))
 	rv.clock.advance(30 * time.Second)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if !rv.dead(rv.token) {
 		t.Error("a shorter revocation replaced a longer one")
 	}
 	rv.commit(rv.store.Revoke(at(0)))
 	rv.commit(rv.store.Revoke(at(time.Second)))
 	rv.clock.advance(2 * time.Minute)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if !rv.dead(rv.token) {
 		t.Error("one without an end ended")
 	}
@@ -457,12 +456,12 @@ func TestReplaysAreCaughtUntilTheyExpire(t *testing.T) {
 	if err := once(); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("twice: %v", err)
 	}
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	if err := once(); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("after a sweep: %v", err)
 	}
 	rv.clock.advance(2 * time.Minute)
-	must(t, rv.Sweep(ctx))
+	must(t, sweep(rv.log, rv.Registry))
 	must(t, once())
 }
 

@@ -145,10 +145,10 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// Sweep removes pending requests, codes, handles and refresh tokens that can
-// decide nothing any more. The server calls it once a minute; several processes may.
-func (s *Server) Sweep(ctx context.Context) error {
-	return s.cfg.Commit.Commit(ctx, audit.Change{Effects: s.cfg.Store.ReapFlows(s.cfg.Now())})
+// Expired lists what may be removed of the tables of authorizations: pending
+// requests, codes, handles, refresh tokens and grants.
+func (s *Server) Expired() []audit.Expired {
+	return s.cfg.Store.ExpiredFlows(s.cfg.Now().Add(-audit.ClockSkew))
 }
 
 // AgentDirectory finds agents for [Server.Delegate].

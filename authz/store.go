@@ -74,9 +74,9 @@ type FlowStore interface {
 	// and forgets what it stands for, and is lost if it is not such a one.
 	UseHandle(hash string, now time.Time) audit.Effect
 
-	// ReapFlows removes pending requests, codes, handles and refresh tokens that
-	// can no longer decide anything.
-	ReapFlows(now time.Time) []audit.Effect
+	// ExpiredFlows are pending requests, codes, handles, refresh tokens and
+	// grants that could decide nothing any more at the time.
+	ExpiredFlows(ended time.Time) []audit.Expired
 }
 
 // GrantKind says what a grant is.

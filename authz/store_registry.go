@@ -65,8 +65,9 @@ type RegistryStore interface {
 	// CountBelow counts delegations that have not expired and came from one of
 	// the links.
 	CountBelow(ctx context.Context, links []string, now time.Time) (int, error)
-	// PurgeRevocations forgets revocations of what has expired anyway.
-	PurgeRevocations(now time.Time) audit.Effect
+	// ExpiredRevocations are those of what had expired at the time, without the
+	// one with the highest seq.
+	ExpiredRevocations(ended time.Time) audit.Expired
 
 	// AgentOfKey reads the agent whose identity key has that thumbprint now, or an
 	// error that is [ErrNotFound].
@@ -75,8 +76,8 @@ type RegistryStore interface {
 	// one that it only named, unless it is another agent's.
 	HoldAgentKey(agentID, jkt string, until time.Time) audit.Effect
 	ClaimAgentKey(agentID, jkt string, until time.Time) audit.Effect
-	// PurgeAgentKeys forgets delegation keys that nothing alive is bound to.
-	PurgeAgentKeys(now time.Time) audit.Effect
+	// ExpiredAgentKeys are delegation keys that nothing was bound to any more.
+	ExpiredAgentKeys(ended time.Time) audit.Expired
 
 	// Once must hit one row: key is presented for the first time. It is kept
 	// until what carries it has expired.
@@ -84,10 +85,10 @@ type RegistryStore interface {
 	// OnceByAgent is Once, and must also find jkt to be the agent's identity key
 	// at that moment.
 	OnceByAgent(key string, until time.Time, agentID, jkt string) audit.Effect
-	// PurgeReplays forgets what has expired.
-	PurgeReplays(now time.Time) audit.Effect
-	// PurgeCounters forgets the budgets of links that ended before the time.
-	PurgeCounters(ended time.Time) audit.Effect
+	// ExpiredReplays are those of what had expired at the time.
+	ExpiredReplays(ended time.Time) audit.Expired
+	// ExpiredCounters are the budgets of links that ended before the time.
+	ExpiredCounters(ended time.Time) audit.Expired
 }
 
 // RevocationKind is what a revocation names.

@@ -22,11 +22,15 @@ type Limit struct {
 // Every attempt counts when it begins, so that parallel ones count too, and is
 // taken back if it was no failure.
 var (
-	accountLimit = Limit{Free: 5, Step: time.Second, Most: 5 * time.Minute, Window: time.Hour}
-	addressLimit = Limit{Free: 40, Step: time.Second, Most: 5 * time.Minute, Window: time.Hour}
+	accountLimit = Limit{Free: 5, Step: time.Second, Most: 5 * time.Minute, Window: longestWindow}
+	addressLimit = Limit{Free: 40, Step: time.Second, Most: 5 * time.Minute, Window: longestWindow}
 	// "5 tries a minute"
 	setupLimit = Limit{Free: 5, Step: time.Minute, Most: time.Minute, Window: time.Minute}
 )
+
+// longestWindow is that of accountLimit and addressLimit: what was tried before
+// it counts for nobody.
+const longestWindow = time.Hour
 
 // counted is one attempt at several subjects.
 type counted struct {
@@ -72,7 +76,6 @@ func (c *counted) count(ctx context.Context) error {
 	for i, subject := range c.subjects {
 		change.Effects = append(change.Effects, c.s.store.Try(subject, c.limits[i], now))
 	}
-	change.Effects = append(change.Effects, c.s.store.SweepAttempts(now.Add(-2*time.Hour)))
 	err := c.s.log.Commit(ctx, change)
 	if !errors.Is(err, audit.ErrConflict) {
 		return err

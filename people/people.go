@@ -150,6 +150,16 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// Expired lists what may be removed of the tables of people: sessions that
+// ended, and subjects that are not slowed down any more.
+func (s *Server) Expired() []audit.Expired {
+	ended := s.now().Add(-audit.ClockSkew)
+	return []audit.Expired{
+		s.store.ExpiredSessions(ended, ended.Add(-s.idle)),
+		s.store.ExpiredAttempts(ended, ended.Add(-longestWindow)),
+	}
+}
+
 // Store is what people need of the repository. Reads return ErrNotFound when
 // there is no such row; writes are effects whose condition is the proof of
 // winning.
@@ -190,8 +200,9 @@ type Store interface {
 	EndSessions(userID, except string) audit.Effect
 	// DropSession deletes by hash, if it is there.
 	DropSession(hash string) audit.Effect
-	// SweepSessions deletes what expired or was not seen since.
-	SweepSessions(now, seenSince time.Time) audit.Effect
+	// ExpiredSessions are those that had ended at the time or were not seen since
+	// the other.
+	ExpiredSessions(ended, seenSince time.Time) audit.Expired
 
 	// Attempt says until when a subject has to wait.
 	Attempt(ctx context.Context, subject string) (until time.Time, err error)
@@ -199,8 +210,9 @@ type Store interface {
 	Try(subject string, l Limit, now time.Time) audit.Effect
 	// Untry takes one attempt back: it was no failure.
 	Untry(subject string) audit.Effect
-	// SweepAttempts forgets subjects not seen since.
-	SweepAttempts(since time.Time) audit.Effect
+	// ExpiredAttempts are subjects that had not to wait any more at the time and
+	// were not seen since the other.
+	ExpiredAttempts(ended, seenSince time.Time) audit.Expired
 
 	// SetupCode is the hash of the code and when it ends.
 	SetupCode(ctx context.Context) (hash string, expires time.Time, err error)

@@ -95,7 +95,6 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, u User, p PHC) (S
 	if old, _ := cookie.Values[cookieSession].(string); old != "" {
 		effects = append(effects, s.store.DropSession(hashed(old)))
 	}
-	effects = append(effects, s.store.SweepSessions(now, now.Add(-s.idle)))
 	return stored, effects, func() error {
 		if id, _ := cookie.Values[cookieBrowser].(string); id == "" {
 			cookie.Values[cookieBrowser] = rand.Text()

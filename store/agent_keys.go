@@ -53,9 +53,10 @@ func (s *Store) ClaimAgentKey(agentID, jkt string, until time.Time) audit.Effect
 		WHERE agent_keys.until <> 0 AND agent_keys.until < excluded.until`, jkt, agentID, until.UnixMilli())
 }
 
-// PurgeAgentKeys forgets delegation keys that nothing alive is bound to.
-func (s *Store) PurgeAgentKeys(now time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM agent_keys WHERE until > 0 AND until < $1`, now.UnixMilli())
+// ExpiredAgentKeys are delegation keys that nothing was bound to any more at
+// the time.
+func (s *Store) ExpiredAgentKeys(ended time.Time) audit.Expired {
+	return s.expired("agent_keys", "(jkt, agent)", `until > 0 AND until < $1`, ended.UnixMilli())
 }
 
 // OnceByAgent must hit one row: whatever key names was presented for the first

@@ -213,7 +213,7 @@ func (s *Store) ResumeAgent(id string) audit.Effect {
 	return effect(1, `UPDATE agents SET status = 'active' WHERE id = $1 AND status = 'suspended'`, id)
 }
 
-// PurgeEnrolments forgets what has expired.
-func (s *Store) PurgeEnrolments(now time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM enrolments WHERE expires <= $1`, now.UnixMilli())
+// ExpiredEnrolments are those that had expired at the time, spent or not.
+func (s *Store) ExpiredEnrolments(ended time.Time) audit.Expired {
+	return s.expired("enrolments", "hash", `expires <= $1`, ended.UnixMilli())
 }

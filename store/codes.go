@@ -51,14 +51,16 @@ func (s *Store) UseCode(hash string, now, keep time.Time) audit.Effect {
 		WHERE hash = $1 AND used = 0 AND expires > $2`, hash, now.UnixMilli(), keep.UnixMilli())
 }
 
-// ReapFlows removes what can no longer decide anything.
-func (s *Store) ReapFlows(now time.Time) []audit.Effect {
-	at := now.UnixMilli()
-	return []audit.Effect{
-		effect(-1, `DELETE FROM pending WHERE expires <= $1`, at),
-		effect(-1, `DELETE FROM codes WHERE keep <= $1`, at),
-		effect(-1, `DELETE FROM handles WHERE expires <= $1`, at),
-		effect(-1, `DELETE FROM refresh_tokens WHERE family_end <= $1`, at),
-		effect(-1, `DELETE FROM grants WHERE kind = 'authorization' AND expires > 0 AND expires <= $1`, at),
+// ExpiredFlows are what could decide nothing any more at the time. A used code
+// or refresh token stays as long as its family: that it comes again is how a
+// theft is seen.
+func (s *Store) ExpiredFlows(ended time.Time) []audit.Expired {
+	at := ended.UnixMilli()
+	return []audit.Expired{
+		s.expired("pending", "id", `expires <= $1`, at),
+		s.expired("codes", "hash", `keep <= $1`, at),
+		s.expired("handles", "hash", `expires <= $1`, at),
+		s.expired("refresh_tokens", "hash", `family_end <= $1`, at),
+		s.expired("grants", "gid", `kind = 'authorization' AND expires > 0 AND expires <= $1`, at),
 	}
 }

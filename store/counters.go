@@ -24,7 +24,7 @@ func (s *Store) Debit(budgets []delegation.Budget) audit.Effect {
 		ON CONFLICT (lid) DO UPDATE SET used = counters.used + 1 WHERE counters.used < counters.budget`, args...)
 }
 
-// PurgeCounters forgets the budgets of links that ended before the time.
-func (s *Store) PurgeCounters(ended time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM counters WHERE until < $1`, ended.UnixMilli())
+// ExpiredCounters are the budgets of links that ended before the time.
+func (s *Store) ExpiredCounters(ended time.Time) audit.Expired {
+	return s.expired("counters", "lid", `until < $1`, ended.UnixMilli())
 }

@@ -87,7 +87,7 @@ func TestCountersAllOrNone(t *testing.T) {
 
 	purge := func(at time.Time) {
 		t.Helper()
-		if err := l.Commit(ctx, audit.Change{Effects: []audit.Effect{s.PurgeCounters(at)}}); err != nil {
+		if err := l.Commit(ctx, audit.Change{Effects: []audit.Effect{s.ExpiredCounters(at).Remove(audit.PruneRows)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -203,9 +203,9 @@ func (s *Store) DropSession(hash string) audit.Effect {
 	return effect(-1, `DELETE FROM sessions WHERE hash = $1`, hash)
 }
 
-// SweepSessions implements people.Store.
-func (s *Store) SweepSessions(now, seenSince time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM sessions WHERE expires <= $1 OR seen <= $2`, now.UnixMilli(), seenSince.UnixMilli())
+// ExpiredSessions implements people.Store.
+func (s *Store) ExpiredSessions(ended, seenSince time.Time) audit.Expired {
+	return s.expired("sessions", "hash", `(expires <= $1 OR seen <= $2)`, ended.UnixMilli(), seenSince.UnixMilli())
 }
 
 // Attempt implements people.Store.
@@ -239,9 +239,9 @@ func (s *Store) Untry(subject string) audit.Effect {
 	return effect(-1, `UPDATE attempts SET tries = tries - 1, until = 0 WHERE subject = $1 AND tries > 0`, subject)
 }
 
-// SweepAttempts implements people.Store.
-func (s *Store) SweepAttempts(since time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM attempts WHERE seen < $1`, since.UnixMilli())
+// ExpiredAttempts implements people.Store.
+func (s *Store) ExpiredAttempts(ended, seenSince time.Time) audit.Expired {
+	return s.expired("attempts", "subject", `seen < $2 AND until < $1`, ended.UnixMilli(), seenSince.UnixMilli())
 }
 
 // SetupCode implements people.Store. The setting is "HASH EXPIRES".

@@ -20,7 +20,7 @@ func (s *Store) Again(key string) audit.Effect {
 	return effect(1, `UPDATE replays SET until = until WHERE key = $1`, key)
 }
 
-// PurgeReplays forgets what has expired.
-func (s *Store) PurgeReplays(now time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM replays WHERE until < $1`, now.UnixMilli())
+// ExpiredReplays are those of what had expired at the time.
+func (s *Store) ExpiredReplays(ended time.Time) audit.Expired {
+	return s.expired("replays", "key", `until < $1`, ended.UnixMilli())
 }

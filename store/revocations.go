@@ -157,11 +157,10 @@ func (s *Store) Feed(ctx context.Context, now time.Time) (authz.FeedState, error
 	return f, nil
 }
 
-// PurgeRevocations forgets revocations of what has expired anyway, but never
-// the one with the highest seq: seq does not go back.
-func (s *Store) PurgeRevocations(now time.Time) audit.Effect {
-	return effect(-1, `DELETE FROM revocations
-		WHERE until > 0 AND until < $1 AND seq < (SELECT MAX(seq) FROM revocations)`, now.UnixMilli())
+// ExpiredRevocations are those of what had expired at the time, but never the
+// one with the highest seq: seq does not go back.
+func (s *Store) ExpiredRevocations(ended time.Time) audit.Expired {
+	return s.expired("revocations", "seq", `until > 0 AND until < $1 AND seq < (SELECT MAX(seq) FROM revocations)`, ended.UnixMilli())
 }
 
 // list writes values as $n, $n+1, … and remembers them as arguments.

@@ -111,11 +111,6 @@ func (m *Main) assemble(ctx context.Context) error {
 		api.Path + "/":  programs.Handler(),
 		"/":             persons.Handler(),
 	}}
-	m.sweeps = []sweep{
-		{"registry", d.registry.Sweep},
-		{"agents", agents.Sweep},
-		{"flows", server.Sweep},
-	}
 	m.ops = &ops{metrics: newMetrics(), checks: []readyCheck{
 		{"database", d.store.Ping},
 		{"log", func(context.Context) error {
@@ -125,6 +120,7 @@ func (m *Main) assemble(ctx context.Context) error {
 			return d.store.Room() // also while nobody writes
 		}},
 	}}
+	m.chores()
 	m.ops.metrics.watchLog(d.log.Status)
 	m.ops.metrics.watchHeld(d.registry.HeldRevocations)
 	return nil

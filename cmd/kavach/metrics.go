@@ -19,7 +19,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
-	sweeps   *prometheus.CounterVec
+	chores   *prometheus.CounterVec
+	removed  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -38,12 +39,16 @@ func newMetrics() *metrics {
 			Name: "kavach_http_in_flight",
 			Help: "Requests being answered now.",
 		}),
-		sweeps: prometheus.NewCounterVec(prometheus.CounterOpts{
+		chores: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kavach_housekeeping_total",
-			Help: "Runs of the housekeeping, by what was swept and how it went.",
+			Help: "Runs of the housekeeping, by what was done and how it went.",
 		}, []string{"what", "result"}),
+		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kavach_housekeeping_rows_total",
+			Help: "Rows that had expired and were removed, by table.",
+		}, []string{"table"}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.sweeps,
+	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.chores, m.removed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	v := buildVersion()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{

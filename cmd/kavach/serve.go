@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -155,37 +154,6 @@ func (m *Main) announce() {
 		w.note("set up at %s/setup with code %s", m.Issuer, m.setupCode)
 		w.note("hint: the code works for an hour; `kavach user add NAME --role operator` does the same")
 	}
-}
-
-// housekeepingInterval is how often expired rows are swept.
-const housekeepingInterval = time.Minute
-
-// housekeep sweeps until ctx ends. A sweep that fails is tried again at the
-// next turn: nothing depends on it but the size of the database.
-func (m *Main) housekeep(ctx context.Context) {
-	tick := time.NewTicker(housekeepingInterval)
-	defer tick.Stop()
-	for {
-		for _, s := range m.sweeps {
-			result := "ok"
-			if err := s.run(ctx); err != nil && ctx.Err() == nil {
-				result = "failed"
-				m.Log.Warn("housekeeping failed", "what", s.what, "error", err)
-			}
-			m.ops.metrics.sweeps.WithLabelValues(s.what, result).Inc()
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// sweep is one chore of the housekeeping.
-type sweep struct {
-	what string
-	run  func(context.Context) error
 }
 
 // listenError says what to do about an address that cannot be had.

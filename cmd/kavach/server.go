@@ -36,7 +36,8 @@ type Main struct {
 	d         *deployment
 	parts     *parts
 	ops       *ops
-	sweeps    []sweep
+	settle    []chore // done every settleInterval
+	sweep     []chore // done every sweepInterval
 	setupCode string
 	git       *devGitHost // of the case study, with --dev; nil without
 }
@@ -132,8 +133,9 @@ func (m *Main) Serve(ctx context.Context) error {
 	go func() { ended <- operations.Serve(m.listeners[1]) }()
 	go func() { ended <- public.Serve(listener) }()
 	keeping, stopKeeping := context.WithCancel(ctx)
-	var keeper sync.WaitGroup
-	keeper.Go(func() { m.housekeep(keeping) })
+	var keepers sync.WaitGroup
+	keepers.Go(func() { m.keep(keeping, settleInterval, m.settle) })
+	keepers.Go(func() { m.keep(keeping, sweepInterval, m.sweep) })
 	stopGit := m.startGitHost(ctx)
 	m.world.note("ready %s", m.Issuer)
 
@@ -155,7 +157,7 @@ func (m *Main) Serve(ctx context.Context) error {
 		// What is still running after that is cut off.
 		public.Close()
 	}
-	keeper.Wait()
+	keepers.Wait()
 	operations.Close()
 	return err
 }
