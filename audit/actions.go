@@ -67,12 +67,26 @@ const (
 
 	KeyCreate = "key.create"
 	KeyRotate = "key.rotate"
+	// KeyRetire: a key that signed is replaced at once, and goes on verifying.
+	KeyRetire = "key.retire"
+	// KeyRevoke: nothing that a key signed is accepted any more.
+	KeyRevoke = "key.revoke"
+	// KeyReseal: the deployment secret was changed.
+	KeyReseal = "key.reseal"
+	// KeyRemove: a key that ended was deleted.
+	KeyRemove = "key.remove"
 
 	ApprovalRequest = "approval.request"
 	ApprovalGrant   = "approval.grant"
 	ApprovalDeny    = "approval.deny"
 
 	ConfigUpdate = "config.update"
+
+	// StoreMove closes a database whose deployment moves to another; StoreStay
+	// opens it again, because the move was given up.
+	StoreMove    = "store.move"
+	StoreStay    = "store.stay"
+	StoreRestore = "store.restore"
 )
 
 // ReporterPrefix begins every action a reporter may use.
@@ -89,9 +103,10 @@ var actions = map[string]bool{
 	ClientRegister: true, ClientAdd: true, ClientUpdate: true, ClientRemove: true, ClientRefuse: true,
 	ResourceAdd: true, ResourceUpdate: true, ResourceRemove: true, ResourceRead: true,
 	UserAdd: true, UserUpdate: true, UserPassword: true, UserRemove: true,
-	KeyCreate: true, KeyRotate: true,
+	KeyCreate: true, KeyRotate: true, KeyRetire: true, KeyRevoke: true, KeyReseal: true, KeyRemove: true,
 	ApprovalRequest: true, ApprovalGrant: true, ApprovalDeny: true,
 	ConfigUpdate: true,
+	StoreMove:    true, StoreStay: true, StoreRestore: true,
 }
 
 // reporterAction is the grammar of what follows ReporterPrefix: words of lower

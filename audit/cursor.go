@@ -22,12 +22,17 @@ func makeCursor(secret []byte, q *Query, seq int64) string {
 }
 
 // readCursor returns the seq after which the list continues.
-func readCursor(secret []byte, q *Query) (int64, error) {
+func readCursor(secrets [][]byte, q *Query) (int64, error) {
 	raw, err := jcs.DecodeBase64URL(q.Cursor)
-	if err != nil || len(raw) != 8+cursorMAC || !hmac.Equal(raw[8:], cursorTag(secret, q, raw[:8])) {
+	if err != nil || len(raw) != 8+cursorMAC {
 		return 0, ErrCursor
 	}
-	return int64(binary.BigEndian.Uint64(raw)), nil
+	for _, secret := range secrets {
+		if hmac.Equal(raw[8:], cursorTag(secret, q, raw[:8])) {
+			return int64(binary.BigEndian.Uint64(raw)), nil
+		}
+	}
+	return 0, ErrCursor
 }
 
 func cursorTag(secret []byte, q *Query, place []byte) []byte {

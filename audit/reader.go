@@ -63,9 +63,10 @@ type ReadStore interface {
 type ReaderConfig struct {
 	// Store is the log's store.
 	Store ReadStore
-	// Secret signs cursors: 32 random bytes that every replica has. Empty: a
-	// fresh one, so that cursors are good for this Reader alone.
-	Secret []byte
+	// Secrets sign cursors, of 32 random bytes that every replica has: the first
+	// makes them, all are accepted. It is asked with every list and gives one or
+	// more. Nil: a fresh one, so that cursors are good for this Reader alone.
+	Secrets func() [][]byte
 }
 
 // Reader answers questions about the log.
@@ -73,9 +74,10 @@ type Reader struct{ cfg ReaderConfig }
 
 // NewReader makes a Reader.
 func NewReader(cfg ReaderConfig) *Reader {
-	if len(cfg.Secret) == 0 {
-		cfg.Secret = make([]byte, 32)
-		_, _ = rand.Read(cfg.Secret) // never fails (crypto/rand)
+	if cfg.Secrets == nil {
+		fresh := [][]byte{make([]byte, 32)}
+		_, _ = rand.Read(fresh[0]) // never fails (crypto/rand)
+		cfg.Secrets = func() [][]byte { return fresh }
 	}
 	return &Reader{cfg: cfg}
 }
@@ -131,7 +133,7 @@ func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) {
 	}
 	if q.Cursor != "" {
 		var err error
-		if after, err = readCursor(r.cfg.Secret, &q); err != nil {
+		if after, err = readCursor(r.cfg.Secrets(), &q); err != nil {
 			return Page{}, err
 		}
 	}
@@ -153,7 +155,7 @@ func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) {
 			return page, nil
 		}
 		if len(page.Entries) == q.Limit || scanned == maxScan {
-			page.Next = makeCursor(r.cfg.Secret, &q, after)
+			page.Next = makeCursor(r.cfg.Secrets()[0], &q, after)
 			return page, nil
 		}
 		after = row.Seq

@@ -6,19 +6,6 @@ import (
 	"github.com/kavach-dev/kavach/agent"
 )
 
-// ManifestSigner returns the key that countersigns manifests. Its kid has the
-// prefix of nothing else, so that no chain is rooted in it.
-func (k *Keyring) ManifestSigner(ctx context.Context) (kid string, key agent.PrivateKey, err error) {
-	if err := k.ensure(ctx, [2]string{purposeAgents, AlgEd25519}); err != nil {
-		return "", agent.PrivateKey{}, err
-	}
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	own := k.keys[k.slots[purposeAgents+"/"+AlgEd25519]]
-	key, err = agent.NewPrivateKey(own.signer)
-	return own.info.KID, key, err
-}
-
 // Countersigned returns the current manifest of an active agent with our
 // countersignature: it verifies standing alone for an hour, or until it
 // expires. ErrNotFound: there is none to be countersigned. Whoever hands it out

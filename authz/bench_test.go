@@ -122,7 +122,7 @@ func benchToken(ctx context.Context, issuer, data string, logged bool) (http.Han
 	if err != nil {
 		return nil, "", "", err
 	}
-	users, err := people.New(people.Config{Store: db, Log: log, Pages: pages, Issuer: issuer, CookieSecrets: [][]byte{keys.Cookie()}, Logger: quiet})
+	users, err := people.New(people.Config{Store: db, Log: log, Pages: pages, Issuer: issuer, CookieSecrets: keys.Cookie, Logger: quiet})
 	if err != nil {
 		return nil, "", "", err
 	}

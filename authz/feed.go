@@ -2,7 +2,6 @@ package authz
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -39,6 +38,7 @@ type feed struct {
 // feedDocument is a signed feed.
 type feedDocument struct {
 	token, etag string
+	kid         string // of the key that signed it
 	content     string // what it says, without its times
 	issued      time.Time
 }
@@ -95,18 +95,20 @@ func (g *Registry) currentFeed(ctx context.Context) (feedDocument, error) {
 	g.held.addTo(&state, now)
 	content := state.content()
 	fresh := f.read.Sub(f.doc.issued)
-	if f.doc.token != "" && content == f.doc.content && fresh >= 0 && fresh < feedSigned {
-		return f.doc, nil
-	}
 	if g.cfg.Keys == nil {
 		return feedDocument{}, errors.New("authz: no key signs the revocation feed")
 	}
-	doc := feedDocument{content: content, issued: f.read}
+	kid, signer, err := g.cfg.Keys.feedSigner(ctx)
+	if err != nil {
+		return feedDocument{}, err
+	}
+	if f.doc.kid == kid && content == f.doc.content && fresh >= 0 && fresh < feedSigned {
+		return f.doc, nil
+	}
+	doc := feedDocument{kid: kid, content: content, issued: f.read}
 	if doc.issued.Before(f.doc.issued) {
 		doc.issued = f.doc.issued // "(seq, iat) not older": a clock that was set back is no reason to be refused
 	}
-	kid, signer := g.cfg.Keys.feedSigner()
-	var err error
 	doc.token, err = delegation.SignFeed(delegation.FeedClaims{
 		Issuer: g.cfg.Issuer, Seq: state.Seq, IssuedAt: doc.issued, Links: state.Links, Grants: state.Grants,
 		Keys: state.Keys, Clients: state.Clients, Before: state.Before,
@@ -142,12 +144,4 @@ func (s FeedState) content() string {
 		fmt.Fprintf(hash, "%q %d\n", gid, s.Before[gid].Unix())
 	}
 	return string(hash.Sum(nil))
-}
-
-// feedSigner is the key that signs the feed and nothing else.
-func (k *Keyring) feedSigner() (kid string, signer crypto.Signer) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	key := k.keys[k.slots[purposeFeed+"/"+AlgEd25519]]
-	return key.info.KID, key.signer
 }

@@ -98,7 +98,7 @@ func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 	pages, err := templates.New(templates.Config{Issuer: f.issuer, Logger: quiet})
 	must(t, err)
 	f.people, err = people.New(people.Config{
-		Store: f.store, Log: f.log, Pages: pages, Issuer: f.issuer, CookieSecrets: [][]byte{keys.Cookie()},
+		Store: f.store, Log: f.log, Pages: pages, Issuer: f.issuer, CookieSecrets: keys.Cookie,
 		Now: f.clock.now, Logger: quiet,
 	})
 	must(t, err)

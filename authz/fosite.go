@@ -36,7 +36,21 @@ type provider struct {
 
 // fositeConfig answers what fosite's own getters would fill in on first use,
 // which is a data race.
-type fositeConfig struct{ *fosite.Config }
+type fositeConfig struct {
+	*fosite.Config
+	keys *Keyring
+}
+
+// secrets authenticate codes and refresh tokens.
+func (c fositeConfig) secrets() [][]byte { return c.keys.Derive("fosite", 32) }
+
+// GetGlobalSecret returns the secret that makes new ones.
+func (c fositeConfig) GetGlobalSecret(context.Context) ([]byte, error) { return c.secrets()[0], nil }
+
+// GetRotatedGlobalSecrets returns those of which they are still accepted.
+func (c fositeConfig) GetRotatedGlobalSecrets(context.Context) ([][]byte, error) {
+	return c.secrets()[1:], nil
+}
 
 // GetJWKSFetcherStrategy is never called: clients are authenticated by the
 // registry.
@@ -45,7 +59,7 @@ func (fositeConfig) GetJWKSFetcherStrategy(context.Context) fosite.JWKSFetcherSt
 // newProvider composes by hand: compose.Compose loses overrides. PKCE comes
 // after code.
 func newProvider(s *Server) *provider {
-	conf := fositeConfig{&fosite.Config{
+	conf := fositeConfig{keys: s.cfg.Keys, Config: &fosite.Config{
 		AccessTokenLifespan:      s.cfg.AccessTTL,
 		RefreshTokenLifespan:     s.cfg.RefreshIdle,
 		AuthorizeCodeLifespan:    s.cfg.CodeTTL,
@@ -60,7 +74,6 @@ func newProvider(s *Server) *provider {
 		ClientAuthenticationStrategy: func(ctx context.Context, _ *http.Request, _ url.Values) (fosite.Client, error) {
 			return flowFrom(ctx).fositeClient(), nil // authenticated by our pre-filter
 		},
-		GlobalSecret: s.cfg.Keys.Derive("fosite", 32),
 	}}
 	p := &provider{hmac: oauth2.NewHMACSHAStrategyUnPrefixed(&hmac.HMACStrategy{Config: conf}, conf)}
 	storage := flowStorage{s}

@@ -3,23 +3,13 @@ package authz
 import (
 	"context"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/kavach-dev/kavach/agent"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/delegation"
 )
@@ -51,12 +41,28 @@ const (
 // published are the purposes of keys that the JWKS document shows.
 var published = map[string]bool{purposeToken: true, purposeAgents: true, purposeFeed: true}
 
+// slot is the purpose and algorithm that the generations of a key share.
+type slot struct{ purpose, alg string }
+
+// always are the slots that every deployment has a key for.
+var always = []slot{
+	{purposeToken, AlgES256}, {purposeToken, AlgEd25519}, {purposeFeed, AlgEd25519},
+	{purposeCookie, algSecret}, {purposeCursor, algSecret}, {purposeHandle, algSecret},
+	{purposeNonce, algSecret}, {purposeAgents, AlgEd25519},
+}
+
+// keysFresh is how long keys are used before they are read again: a key that
+// another process revoked is good for so long here. An unknown kid reads them
+// at most once in keysRefetch, and every reading takes keysTimeout at most.
 const (
-	keysStale   = 5 * time.Second // another process's new key is seen after this
-	keysRefetch = time.Second     // an unknown kid reads the table at most this often
+	keysFresh   = time.Second
+	keysRefetch = 100 * time.Millisecond
+	keysTimeout = 2 * time.Second
 )
 
-// SealedKey is a key as it is stored: only the deployment secret opens it.
+// SealedKey is a key as it is stored: only the deployment secret opens it. Its
+// times say what state it is in, so that replicas agree without telling each
+// other.
 type SealedKey struct {
 	KID     string
 	Slot    string // "<purpose>/<alg>/<generation>", unique: who inserts it first wins
@@ -64,48 +70,74 @@ type SealedKey struct {
 	Alg     string // "ES256", "Ed25519", "RS256"; "secret" for symmetric material
 	Sealed  string // base64url nonce ‖ AES-256-GCM(key), bound to kid, slot, purpose and alg
 	Created time.Time
+	Signs   time.Time // from when it signs
+	Rests   time.Time // until when it signs; zero: until there is a newer one
+	Ends    time.Time // until when what it signed is accepted; zero: no end yet
+	Revoked time.Time // since when nothing of it is accepted; zero: never
 }
+
+// KeyState is where a key is in its life.
+type KeyState string
+
+// The states of a key.
+const (
+	KeyNext    KeyState = "next"    // published, and signs later
+	KeyActive  KeyState = "active"  // signs
+	KeyRetired KeyState = "retired" // signs no more; what it signed is accepted until it ends
+	KeyEnded   KeyState = "ended"   // nothing that it signed is alive
+	KeyRevoked KeyState = "revoked" // what it signed is refused, whatever it says
+)
 
 // KeyInfo is what may be told about a key.
 type KeyInfo struct {
 	KID     string
 	Purpose string
 	Alg     string
-	Created time.Time
 	Public  crypto.PublicKey // nil for symmetric material
+	State   KeyState
+	// Created, and from then on as in [SealedKey].
+	Created, Signs, Rests, Ends, Revoked time.Time
+	// Stale says that it is sealed with an older line of the deployment secret.
+	Stale bool
+}
+
+// Published says that the key is in the JWKS document.
+func (i KeyInfo) Published() bool {
+	return published[i.Purpose] && i.State != KeyEnded && i.State != KeyRevoked
 }
 
 // KeyringConfig is what OpenKeyring needs.
 type KeyringConfig struct {
 	// Store holds the sealed keys.
 	Store RegistryStore
-	// Commit writes a new key together with its record.
+	// Commit writes a change of keys together with its record.
 	Commit audit.Committer
 	// Secret opens them.
 	Secret DeploymentSecret
+	// Reread reads the secret again: before a key is sealed, and when one in
+	// the database does not open. Nil: Secret is all there is.
+	Reread func() (DeploymentSecret, error)
+	// RotateEvery is how old a key gets before Sweep makes the next one. Zero:
+	// Sweep rotates none.
+	RotateEvery time.Duration
+	// HandleLife is how long a refresh token lives that is not used, and so how
+	// long a rotated secret still opens them. Zero: 90 days.
+	HandleLife time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Keyring holds the server's keys, one per purpose and algorithm, opened.
-// Several processes on one database share one set: the first to insert a key
-// wins and the others read it. Keys never leave but as signatures.
+// Keyring holds the server's keys, opened. Several processes on one database
+// share one set: a change by one is seen by the others within a second, and
+// what a rotation plans happens everywhere at the same time of the clock. Keys
+// never leave but as signatures.
 type Keyring struct {
-	cfg  KeyringConfig
-	aead cipher.AEAD
+	cfg   KeyringConfig
+	seals atomic.Pointer[seals]
+	ring  atomic.Pointer[ring]
 
-	mu     sync.RWMutex // guards what follows
-	keys   map[string]openKey
-	slots  map[string]string // newest kid by "<purpose>/<alg>"
-	loaded time.Time
-	asked  time.Time // last read because of an unknown kid
-}
-
-type openKey struct {
-	info   KeyInfo
-	anchor delegation.Anchor // of keys that sign access tokens
-	signer crypto.Signer     // nil for symmetric material
-	secret []byte            // symmetric material
+	reading sync.Mutex // held while the table is read, and what follows changes
+	tried   time.Time  // when the last reading began
 }
 
 // OpenKeyring opens the keys of the database and makes those that are
@@ -115,71 +147,46 @@ func OpenKeyring(ctx context.Context, cfg KeyringConfig) (*Keyring, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	kek, err := hkdf.Key(sha256.New, cfg.Secret.key[:], nil, "kavach keys at rest v1", 32)
-	if err != nil {
-		return nil, fmt.Errorf("deriving the sealing key: %w", err)
+	if cfg.HandleLife <= 0 {
+		cfg.HandleLife = handleLife
 	}
-	block, err := aes.NewCipher(kek)
+	s, err := newSeals(cfg.Secret)
 	if err != nil {
-		return nil, fmt.Errorf("making the sealing cipher: %w", err)
+		return nil, err
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("making the sealing cipher: %w", err)
-	}
-	k := &Keyring{cfg: cfg, aead: aead}
+	k := &Keyring{cfg: cfg}
+	k.seals.Store(s)
+	k.ring.Store(&ring{})
 	if err := k.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := k.ensure(ctx,
-		[2]string{purposeToken, AlgES256}, [2]string{purposeToken, AlgEd25519}, [2]string{purposeFeed, AlgEd25519},
-		[2]string{purposeCookie, algSecret}, [2]string{purposeCursor, algSecret}, [2]string{purposeHandle, algSecret},
-		[2]string{purposeNonce, algSecret}, [2]string{purposeAgents, AlgEd25519},
-	); err != nil {
+	if err := k.ensure(ctx, always...); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// load reads and opens every key.
-func (k *Keyring) load(ctx context.Context) error {
-	rows, err := k.cfg.Store.Keys(ctx)
-	if err != nil {
-		return fmt.Errorf("reading keys: %w", err)
-	}
-	now := k.cfg.Now()
-	keys, slots := map[string]openKey{}, map[string]string{}
-	for _, row := range rows { // oldest first: the newest of a slot stays
-		key, err := k.open(row)
-		if err != nil {
-			return err
-		}
-		keys[row.KID] = key
-		slots[row.Purpose+"/"+row.Alg] = row.KID
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.keys, k.slots, k.loaded = keys, slots, now
-	return nil
-}
-
-// ensure makes the keys that are missing, all in one Change: two processes
-// that start at once end with one set.
-func (k *Keyring) ensure(ctx context.Context, want ...[2]string) error {
+// ensure makes a key for each slot in which none signs, all in one Change: two
+// processes that start at once end with one set.
+func (k *Keyring) ensure(ctx context.Context, want ...slot) error {
 	for range 4 {
+		now, r := k.cfg.Now(), k.ring.Load()
 		var change audit.Change
 		for _, w := range want {
-			if k.has(w[0], w[1]) {
+			if _, ok := r.signing(w, now); ok {
 				continue
 			}
-			row, err := k.generate(w[0], w[1])
+			row, err := k.generate(w, r.generation(w)+1, now)
 			if err != nil {
 				return err
 			}
 			change.Effects = append(change.Effects, k.cfg.Store.InsertKey(row))
+			if r.generation(w) > 0 {
+				change.Effects = append(change.Effects, k.rest(row, k.overlap(w)))
+			}
 			change.Entries = append(change.Entries, audit.Entry{
 				Action: audit.KeyCreate, Result: audit.Allowed, Resource: row.KID,
-				Detail: map[string]any{"purpose": w[0], "alg": w[1]},
+				Detail: map[string]any{"purpose": w.purpose, "alg": w.alg},
 			})
 		}
 		if len(change.Effects) == 0 {
@@ -189,90 +196,47 @@ func (k *Keyring) ensure(ctx context.Context, want ...[2]string) error {
 		if err := k.cfg.Commit.Commit(ctx, change); err != nil && !errors.Is(err, audit.ErrConflict) {
 			return fmt.Errorf("storing new keys: %w", err)
 		}
-		if err := k.load(ctx); err != nil {
+		if err := k.Refresh(ctx); err != nil {
 			return err
 		}
 	}
 	return errors.New("authz: keys that were stored are not in the database")
 }
 
-func (k *Keyring) has(purpose, alg string) bool {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.slots[purpose+"/"+alg] != ""
+// Refresh reads the keys again now.
+func (k *Keyring) Refresh(ctx context.Context) error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	return k.load(ctx)
 }
 
-// generate makes a key and seals it.
-func (k *Keyring) generate(purpose, alg string) (SealedKey, error) {
-	var material []byte
-	var signer crypto.Signer
-	var err error
-	switch alg {
-	case AlgES256:
-		signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case AlgEd25519:
-		_, signer, err = ed25519.GenerateKey(rand.Reader)
-	case AlgRS256:
-		signer, err = rsa.GenerateKey(rand.Reader, 2048)
-	case algSecret:
-		material = make([]byte, 32)
-		rand.Read(material)
-	default:
-		return SealedKey{}, fmt.Errorf("authz: no keys for algorithm %q", alg)
+// fresh returns the keys as they were a second ago at most. While the database
+// is away they are what was known last: a token verifies without it.
+func (k *Keyring) fresh() *ring { return k.younger(keysFresh) }
+
+// younger reads the keys again unless they are younger than that, or a reading
+// that began since then failed. Callers wait for one reading, not for many.
+func (k *Keyring) younger(age time.Duration) *ring {
+	if r := k.ring.Load(); within(k.cfg.Now(), r.loaded, age) {
+		return r
 	}
-	if err == nil && signer != nil {
-		material, err = x509.MarshalPKCS8PrivateKey(signer)
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	now := k.cfg.Now()
+	if r := k.ring.Load(); within(now, r.loaded, age) || within(now, k.tried, age) {
+		return r
 	}
-	if err != nil {
-		return SealedKey{}, fmt.Errorf("making a key: %w", err)
-	}
-	row := SealedKey{
-		KID: purpose + "-" + randomID(12), Slot: purpose + "/" + alg + "/1",
-		Purpose: purpose, Alg: alg, Created: k.cfg.Now(),
-	}
-	nonce := make([]byte, k.aead.NonceSize())
-	rand.Read(nonce)
-	sealed := k.aead.Seal(nonce, nonce, material, row.binding())
-	row.Sealed = base64.RawURLEncoding.EncodeToString(sealed)
-	return row, nil
+	k.tried = now
+	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+	defer cancel()
+	_ = k.load(ctx) // Sweep says what is wrong
+	return k.ring.Load()
 }
 
-// binding is what the seal is bound to: a database cannot pass one key off as
-// another.
-func (row SealedKey) binding() []byte {
-	return []byte(row.KID + "\n" + row.Slot + "\n" + row.Purpose + "\n" + row.Alg)
-}
-
-func (k *Keyring) open(row SealedKey) (openKey, error) {
-	sealed, err := base64.RawURLEncoding.DecodeString(row.Sealed)
-	if err != nil || len(sealed) < k.aead.NonceSize() {
-		return openKey{}, fmt.Errorf("opening key %s: %w", row.KID, ErrSecret)
-	}
-	n := k.aead.NonceSize()
-	material, err := k.aead.Open(nil, sealed[:n], sealed[n:], row.binding())
-	if err != nil {
-		return openKey{}, fmt.Errorf("opening key %s: %w", row.KID, ErrSecret)
-	}
-	key := openKey{info: KeyInfo{KID: row.KID, Purpose: row.Purpose, Alg: row.Alg, Created: row.Created}}
-	if row.Alg == algSecret {
-		key.secret = material
-		return key, nil
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(material)
-	if err != nil {
-		return openKey{}, fmt.Errorf("opening key %s: %w", row.KID, err)
-	}
-	signer, ok := parsed.(crypto.Signer)
-	if !ok {
-		return openKey{}, fmt.Errorf("opening key %s: it cannot sign", row.KID)
-	}
-	key.signer, key.info.Public = signer, signer.Public()
-	if row.Purpose == purposeToken {
-		if key.anchor, err = delegation.NewAnchor(row.KID, key.info.Public); err != nil {
-			return openKey{}, fmt.Errorf("opening key %s: %w", row.KID, err)
-		}
-	}
-	return key, nil
+// within says whether at was less than age ago.
+func within(now, at time.Time, age time.Duration) bool {
+	since := now.Sub(at)
+	return since >= 0 && since < age
 }
 
 // Signer returns the key that signs access tokens with alg. The one for RS256
@@ -283,68 +247,64 @@ func (k *Keyring) Signer(ctx context.Context, alg string) (delegation.ServerKey,
 	default:
 		return delegation.ServerKey{}, fmt.Errorf("authz: access tokens are not signed with %q", alg)
 	}
-	if err := k.ensure(ctx, [2]string{purposeToken, alg}); err != nil {
-		return delegation.ServerKey{}, err
-	}
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	key := k.keys[k.slots[purposeToken+"/"+alg]]
-	return delegation.ServerKey{KID: key.info.KID, Signer: key.signer}, nil
+	key, err := k.signer(ctx, slot{purposeToken, alg})
+	return delegation.ServerKey{KID: key.row.KID, Signer: key.signer}, err
 }
 
-// Refresh reads the keys again if they are older than 5 s: so long a key that
-// another process made may be unknown here.
-func (k *Keyring) Refresh(ctx context.Context) error {
-	k.mu.RLock()
-	age := k.cfg.Now().Sub(k.loaded)
-	k.mu.RUnlock()
-	if age >= 0 && age < keysStale {
-		return nil
+// ManifestSigner returns the key that countersigns manifests. Its kid has the
+// prefix of nothing else, so that no chain is rooted in it.
+func (k *Keyring) ManifestSigner(ctx context.Context) (kid string, key agent.PrivateKey, err error) {
+	own, err := k.signer(ctx, slot{purposeAgents, AlgEd25519})
+	if err != nil {
+		return "", agent.PrivateKey{}, err
 	}
-	return k.load(ctx)
+	key, err = agent.NewPrivateKey(own.signer)
+	return own.row.KID, key, err
+}
+
+// feedSigner is the key that signs the feed and nothing else.
+func (k *Keyring) feedSigner(ctx context.Context) (kid string, signer crypto.Signer, err error) {
+	key, err := k.signer(ctx, slot{purposeFeed, AlgEd25519})
+	return key.row.KID, key.signer, err
+}
+
+// signer returns the key of a slot that signs now, making one if there is none.
+func (k *Keyring) signer(ctx context.Context, s slot) (openKey, error) {
+	if key, ok := k.fresh().signing(s, k.cfg.Now()); ok {
+		return key, nil
+	}
+	if err := k.ensure(ctx, s); err != nil {
+		return openKey{}, err
+	}
+	key, ok := k.ring.Load().signing(s, k.cfg.Now())
+	if !ok {
+		return openKey{}, fmt.Errorf("authz: no key of %s signs with %s", s.purpose, s.alg)
+	}
+	return key, nil
 }
 
 // Anchor returns the public half of the access token key with that kid: what
 // a verifier of this server's own tokens needs. Keys of another purpose are
-// no anchors. An unknown kid reads the table again, at most once a second.
+// no anchors, and none is one once it ended or was revoked. An unknown kid
+// reads the table again.
 func (k *Keyring) Anchor(kid string) (delegation.Anchor, bool) {
-	if a, ok := k.anchor(kid); ok {
-		return a, true
+	key, known := k.fresh().keys[kid]
+	if !known {
+		key, known = k.younger(keysRefetch).keys[kid]
 	}
-	k.mu.Lock()
-	now := k.cfg.Now()
-	due := now.Sub(k.asked) >= keysRefetch || now.Before(k.asked)
-	if due {
-		k.asked = now
-	}
-	k.mu.Unlock()
-	if !due {
-		return delegation.Anchor{}, false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if err := k.load(ctx); err != nil {
-		return delegation.Anchor{}, false
-	}
-	return k.anchor(kid)
-}
-
-func (k *Keyring) anchor(kid string) (delegation.Anchor, bool) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	key, ok := k.keys[kid]
-	if !ok || key.info.Purpose != purposeToken {
+	if !known || key.row.Purpose != purposeToken || !key.accepted(k.cfg.Now()) {
 		return delegation.Anchor{}, false
 	}
 	return key.anchor, true
 }
 
 // Public lists the keys that the JWKS document shows: those that sign what
-// others verify, public halves only.
+// others verify, those that will, and those that did until nothing of it is
+// alive; public halves only.
 func (k *Keyring) Public() []KeyInfo {
 	var public []KeyInfo
 	for _, info := range k.List() {
-		if published[info.Purpose] {
+		if info.Published() {
 			public = append(public, info)
 		}
 	}
@@ -353,44 +313,28 @@ func (k *Keyring) Public() []KeyInfo {
 
 // List tells of every key, oldest first.
 func (k *Keyring) List() []KeyInfo {
-	k.mu.RLock()
-	list := make([]KeyInfo, 0, len(k.keys))
-	for _, key := range k.keys {
-		list = append(list, key.info)
+	r, now := k.fresh(), k.cfg.Now()
+	list := make([]KeyInfo, 0, len(r.order))
+	for _, kid := range r.order {
+		list = append(list, r.info(r.keys[kid], now))
 	}
-	k.mu.RUnlock()
-	sort.Slice(list, func(i, j int) bool {
-		if !list[i].Created.Equal(list[j].Created) {
-			return list[i].Created.Before(list[j].Created)
-		}
-		return list[i].KID < list[j].KID
-	})
 	return list
 }
 
-// Cookie returns the secret that package people derives the keys of browser
-// sessions from: 32 bytes, the same in every process.
-func (k *Keyring) Cookie() []byte { return k.derive(purposeCookie, "sessions", 32) }
+// Cookie returns the secrets that package people derives the keys of browser
+// sessions from, 32 bytes each, the same in every process: the first seals, all
+// open.
+func (k *Keyring) Cookie() [][]byte { return k.derive(purposeCookie, "sessions", 32) }
 
-// Cursor returns the key that authenticates audit cursors: 32 bytes.
-func (k *Keyring) Cursor() []byte { return k.derive(purposeCursor, "audit", 32) }
+// Cursor returns the keys that authenticate audit cursors, 32 bytes each: the
+// first makes, all are accepted.
+func (k *Keyring) Cursor() [][]byte { return k.derive(purposeCursor, "audit", 32) }
 
-// Nonce returns the secret that [Nonces] are made with: 32 bytes, the same in
-// every process.
-func (k *Keyring) Nonce() []byte { return k.derive(purposeNonce, "dpop", 32) }
+// Nonce returns the secrets that DPoP nonces are made with, 32 bytes each: the
+// first makes, all are accepted.
+func (k *Keyring) Nonce() [][]byte { return k.derive(purposeNonce, "dpop", 32) }
 
-// Derive returns n bytes for authenticating what the server hands out and
-// takes back, such as codes and refresh tokens. label says what for: different
-// labels give unrelated bytes.
-func (k *Keyring) Derive(label string, n int) []byte { return k.derive(purposeHandle, label, n) }
-
-func (k *Keyring) derive(purpose, label string, n int) []byte {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	secret := k.keys[k.slots[purpose+"/"+algSecret]].secret
-	out, err := hkdf.Expand(sha256.New, secret, "kavach "+purpose+" "+label, n)
-	if err != nil {
-		panic("authz: " + err.Error()) // n is a constant of the program, within HKDF's limit
-	}
-	return out
-}
+// Derive returns secrets of n bytes for authenticating what the server hands
+// out and takes back, such as codes and refresh tokens: the first makes, all
+// are accepted. label says what for: different labels give unrelated bytes.
+func (k *Keyring) Derive(label string, n int) [][]byte { return k.derive(purposeHandle, label, n) }

@@ -27,11 +27,7 @@ func (g *Registry) publishedKeys(ctx context.Context) ([]wellknown.Key, error) {
 	if g.cfg.Keys == nil {
 		return nil, nil
 	}
-	_, err := g.Catalog(ctx) // a resource that was just added may ask for a key
-	if err == nil {
-		err = g.cfg.Keys.Refresh(ctx)
-	}
-	if err != nil {
+	if _, err := g.Catalog(ctx); err != nil { // a resource that was just added may ask for a key
 		// What is known stays true: without the database tokens still verify.
 		g.cfg.Log.WarnContext(ctx, "reading keys for the JWKS document failed", "error", err)
 	}

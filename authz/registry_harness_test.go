@@ -258,7 +258,7 @@ func (rt *registryTest) dead(token string) bool {
 // records returns the entries of an action, oldest first.
 func (rt *registryTest) records(action string) []audit.Entry {
 	rt.Helper()
-	reader := audit.NewReader(audit.ReaderConfig{Store: rt.store.Store, Secret: rt.keys.Cursor()})
+	reader := audit.NewReader(audit.ReaderConfig{Store: rt.store.Store, Secrets: rt.keys.Cursor})
 	page, err := reader.Entries(context.Background(), audit.Query{
 		Sight: audit.Sight{All: true}, Action: action, Ascending: true, Limit: 500,
 	})

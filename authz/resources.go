@@ -61,7 +61,7 @@ func (g *Registry) Catalog(ctx context.Context, need ...string) (*Catalog, error
 // that the JWKS document has them before the first token is signed.
 func (g *Registry) makeKeys(ctx context.Context, resources []Resource) error {
 	for _, r := range resources {
-		if g.cfg.Keys != nil && !g.cfg.Keys.has(purposeToken, r.TokenAlg) {
+		if g.cfg.Keys != nil {
 			if _, err := g.cfg.Keys.Signer(ctx, r.TokenAlg); err != nil {
 				return fmt.Errorf("making a key for %s: %w", r.ID, err)
 			}

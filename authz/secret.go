@@ -14,44 +14,59 @@ import (
 const redacted = "[redacted]"
 
 // DeploymentSecret is the one secret a deployment keeps outside its database;
-// it seals the keys inside.
-type DeploymentSecret struct{ key [32]byte }
+// it seals the keys inside. While it is being changed it has older ones beside
+// it, which still open.
+type DeploymentSecret struct {
+	key   [32]byte
+	older [][32]byte
+}
 
 // NewDeploymentSecret makes a random one.
-func NewDeploymentSecret() DeploymentSecret {
-	var s DeploymentSecret
-	rand.Read(s.key[:]) // never fails: crypto/rand aborts the program instead
-	return s
-}
+func NewDeploymentSecret() DeploymentSecret { return DeploymentSecret{key: [32]byte(randomBytes(32))} }
 
 // ErrMalformedSecret says that a text is not a deployment secret.
 var ErrMalformedSecret = errors.New("authz: a deployment secret is 32 bytes, as unpadded base64url, as hex, or raw")
 
+// maxSecretLines bounds a secret file.
+const maxSecretLines = 8
+
 // ParseDeploymentSecret reads the content of a secret file: 32 bytes as
-// unpadded base64url, as hex, or raw. White space around text is ignored.
+// unpadded base64url, as hex, or raw. White space around text is ignored. There
+// may be several as text, one a line: the first seals, all open.
 func ParseDeploymentSecret(content []byte) (DeploymentSecret, error) {
-	var s DeploymentSecret
-	if len(content) == len(s.key) {
-		copy(s.key[:], content)
-		return s, nil
+	if len(content) == 32 {
+		return DeploymentSecret{key: [32]byte(content)}, nil
 	}
-	text := string(bytes.TrimSpace(content))
-	var raw []byte
-	var err error
-	switch len(text) {
-	case 43:
-		raw, err = base64.RawURLEncoding.Strict().DecodeString(text)
-	case 64:
-		raw, err = hex.DecodeString(text)
+	var lines [][32]byte
+	for line := range bytes.Lines(content) {
+		text := string(bytes.TrimSpace(line))
+		if text == "" {
+			continue
+		}
+		var raw []byte
+		var err error
+		switch len(text) {
+		case 43:
+			raw, err = base64.RawURLEncoding.Strict().DecodeString(text)
+		case 64:
+			raw, err = hex.DecodeString(text)
+		}
+		if err != nil || len(raw) != 32 || len(lines) == maxSecretLines {
+			return DeploymentSecret{}, ErrMalformedSecret
+		}
+		lines = append(lines, [32]byte(raw))
 	}
-	if err != nil || len(raw) != len(s.key) {
-		return s, ErrMalformedSecret
+	if len(lines) == 0 {
+		return DeploymentSecret{}, ErrMalformedSecret
 	}
-	copy(s.key[:], raw)
-	return s, nil
+	return DeploymentSecret{key: lines[0], older: lines[1:]}, nil
 }
 
-// Reveal returns the text that goes into a secret file, and nowhere else.
+// lines are the secrets, the one that seals first.
+func (s DeploymentSecret) lines() [][32]byte { return append([][32]byte{s.key}, s.older...) }
+
+// Reveal returns the text of the one that seals, which goes into a secret file
+// and nowhere else.
 func (s DeploymentSecret) Reveal() string { return base64.RawURLEncoding.EncodeToString(s.key[:]) }
 
 // String redacts.
@@ -72,9 +87,7 @@ type Secret struct{ text string }
 // newSecret makes one of 256 random bits, so that a single SHA-256 stores it:
 // there is nothing to guess that a slow hash would protect.
 func newSecret() Secret {
-	var b [32]byte
-	rand.Read(b[:])
-	return Secret{base64.RawURLEncoding.EncodeToString(b[:])}
+	return Secret{randomID(32)}
 }
 
 // Reveal returns the secret itself.
@@ -108,8 +121,10 @@ func secretMatches(hash, presented string) bool {
 }
 
 // randomID makes an identifier of n random bytes from [A-Za-z0-9_-].
-func randomID(n int) string {
+func randomID(n int) string { return base64.RawURLEncoding.EncodeToString(randomBytes(n)) }
+
+func randomBytes(n int) []byte {
 	b := make([]byte, n)
-	rand.Read(b)
-	return base64.RawURLEncoding.EncodeToString(b)
+	rand.Read(b) // never fails: crypto/rand aborts the program instead
+	return b
 }

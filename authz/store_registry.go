@@ -17,6 +17,19 @@ type RegistryStore interface {
 	Keys(ctx context.Context) ([]SealedKey, error)
 	// InsertKey must hit one row; a taken slot loses.
 	InsertKey(SealedKey) audit.Effect
+	// RestKeys makes every key of a purpose and algorithm but one rest from a
+	// time on, unless it rests sooner, and end at another: any rows.
+	RestKeys(purpose, alg, except string, at, ends time.Time) audit.Effect
+	// AdvanceKey makes a key that would sign later do so from a time on; it must
+	// hit one row.
+	AdvanceKey(kid string, at time.Time) audit.Effect
+	// EndKey revokes a key; it must hit one row.
+	EndKey(kid string, now time.Time) audit.Effect
+	// ResealKey replaces the sealed form; it must hit one row.
+	ResealKey(kid, before, after string) audit.Effect
+	// RemoveKey deletes a key that ended, or was revoked, before a time; it must
+	// hit one row.
+	RemoveKey(kid string, before time.Time) audit.Effect
 
 	// Client returns a static or registered client, or an error that is
 	// [ErrNotFound].

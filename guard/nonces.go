@@ -14,6 +14,9 @@ type NoncesConfig struct {
 	// Secret is at least 32 random bytes, the same for every replica. Nil:
 	// made at start, for one process.
 	Secret []byte
+	// Secrets, in place of Secret, gives secrets that change, one or more: the
+	// first makes nonces, all are accepted. It is asked with every nonce.
+	Secrets func() [][]byte
 	// Period is how often the nonce of a holder changes; one is good until the
 	// next but one change. Zero: two minutes.
 	Period time.Duration
@@ -26,42 +29,52 @@ type NoncesConfig struct {
 //
 // A secret that is too short is a mistake of the program and panics.
 func NewNonces(cfg NoncesConfig) Nonces {
-	n := nonces{secret: cfg.Secret, seconds: max(1, int64(cfg.Period/time.Second))}
+	n := nonces{secrets: cfg.Secrets, seconds: max(1, int64(cfg.Period/time.Second))}
 	if cfg.Period == 0 {
 		n.seconds = 120
 	}
-	if n.secret == nil {
-		n.secret = make([]byte, 32)
-		_, _ = rand.Read(n.secret) // never fails
+	if n.secrets == nil {
+		secret := cfg.Secret
+		if secret == nil {
+			secret = make([]byte, 32)
+			_, _ = rand.Read(secret) // never fails
+		}
+		n.secrets = func() [][]byte { return [][]byte{secret} }
 	}
-	if len(n.secret) < 32 {
-		panic("guard: NoncesConfig.Secret is shorter than 32 bytes")
+	for _, secret := range n.secrets() {
+		if len(secret) < 32 {
+			panic("guard: a secret of NoncesConfig is shorter than 32 bytes")
+		}
 	}
 	return n
 }
 
 type nonces struct {
-	secret  []byte
+	secrets func() [][]byte
 	seconds int64
 }
 
 // Nonce implements Nonces.
-func (n nonces) Nonce(jkt string, now time.Time) string { return n.of(jkt, now.Unix()/n.seconds) }
+func (n nonces) Nonce(jkt string, now time.Time) string {
+	return nonce(n.secrets()[0], jkt, now.Unix()/n.seconds)
+}
 
 // Valid implements Nonces.
-func (n nonces) Valid(nonce, jkt string, now time.Time) bool {
+func (n nonces) Valid(shown, jkt string, now time.Time) bool {
 	period := now.Unix() / n.seconds
 	// A replica whose clock runs ahead may be in the next period already.
-	for _, p := range []int64{period, period - 1, period + 1} {
-		if hmac.Equal([]byte(nonce), []byte(n.of(jkt, p))) {
-			return true
+	for _, secret := range n.secrets() {
+		for _, p := range []int64{period, period - 1, period + 1} {
+			if hmac.Equal([]byte(shown), []byte(nonce(secret, jkt, p))) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-func (n nonces) of(jkt string, period int64) string {
-	mac := hmac.New(sha256.New, n.secret)
+func nonce(secret []byte, jkt string, period int64) string {
+	mac := hmac.New(sha256.New, secret)
 	mac.Write(binary.BigEndian.AppendUint64([]byte("kavach dpop nonce"), uint64(period)))
 	mac.Write([]byte(jkt))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))

@@ -174,7 +174,7 @@ func TestBoundTokensAtOurOwnResources(t *testing.T) {
 			t.Errorf("%s at the API, proved by another key: %d %s", name, r.status, r.body)
 		}
 	}
-	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: d.keys.Cursor()})
+	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secrets: d.keys.Cursor})
 	page, err := reader.Entries(context.Background(), audit.Query{Sight: audit.Sight{All: true}, Action: audit.TokenRefuse, Limit: 100})
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committe
 	pages, err := templates.New(templates.Config{Issuer: d.issuer, Logger: quiet})
 	must(err)
 	d.people, err = people.New(people.Config{
-		Store: d.store, Log: d.log, Pages: pages, Issuer: d.issuer, CookieSecrets: [][]byte{d.keys.Cookie()}, Logger: quiet,
+		Store: d.store, Log: d.log, Pages: pages, Issuer: d.issuer, CookieSecrets: d.keys.Cookie, Logger: quiet,
 	})
 	must(err)
 	var commit audit.Committer = d.log
@@ -95,7 +95,7 @@ func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committe
 		Pages: pages, Commit: commit, Refusals: d.log, Log: quiet,
 	})
 	must(err)
-	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: d.keys.Cursor()})
+	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secrets: d.keys.Cursor})
 	tools, err := mcp.New(mcp.Config{
 		Issuer: d.issuer, Verifier: d.registry.Verifier(), Revocations: d.registry, Delegator: server, Revoker: revoker{d.registry},
 		Auditor: reader, Agents: d.agents, Commit: d.log, Refusals: d.log, Replays: authz.NewReplays(d.store, d.log),

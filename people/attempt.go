@@ -40,7 +40,7 @@ type counted struct {
 }
 
 func (c *counted) add(l Limit, subject string) {
-	c.subjects = append(c.subjects, sum(c.s.keys.subject, subject))
+	c.subjects = append(c.subjects, sum(c.s.cookies.jar().subject, subject))
 	c.limits = append(c.limits, l)
 }
 

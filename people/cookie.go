@@ -1,6 +1,7 @@
 package people
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -32,42 +34,72 @@ const (
 // decided by the database.
 const cookieLasts = 180 * 24 * time.Hour
 
+// cookies seal and open the cookie, with the secrets as they are now.
 type cookies struct {
-	name  string
-	store *sessions.CookieStore
+	name    string
+	secure  bool
+	secrets func() [][]byte
+	made    atomic.Pointer[jar]
 }
 
-// keys are the secrets of this package that are no cookie keys.
-type keys struct{ typed, subject []byte }
+// jar is what one list of secrets makes; it never changes.
+type jar struct {
+	secrets [][]byte
+	store   *sessions.CookieStore
+	// typed and subject are secrets that are no cookie keys.
+	typed, subject []byte
+}
 
-func newCookies(secure bool, secrets [][]byte) (*cookies, keys, error) {
-	if len(secrets) == 0 {
-		secrets = [][]byte{random(32)}
+func newCookies(secure bool, secrets func() [][]byte) (*cookies, error) {
+	if secrets == nil {
+		one := [][]byte{random(32)}
+		secrets = func() [][]byte { return one }
 	}
-	var pairs [][]byte
-	for _, secret := range secrets {
-		if len(secret) < 32 {
-			return nil, keys{}, fmt.Errorf("%w: a cookie secret has fewer than 32 bytes", ErrConfig)
-		}
-		pairs = append(pairs, expand(secret, "cookie signature", 64), expand(secret, "cookie encryption", 32))
-	}
-	c := &cookies{name: "kavach", store: sessions.NewCookieStore(pairs...)}
+	c := &cookies{name: "kavach", secure: secure, secrets: secrets}
 	if secure {
 		// "https issuer: `__Host-kavach`, always `Secure`" — and only so: browsers
 		// drop a __Host- cookie without Secure.
 		c.name = "__Host-kavach"
 	}
-	// gorilla's defaults are HttpOnly false and SameSite None.
-	c.store.Options = &sessions.Options{
-		Path: "/", MaxAge: int(cookieLasts / time.Second), Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	now := secrets()
+	if len(now) == 0 {
+		return nil, fmt.Errorf("%w: there is no cookie secret", ErrConfig)
 	}
-	for _, codec := range c.store.Codecs {
+	for _, secret := range now {
+		if len(secret) < 32 {
+			return nil, fmt.Errorf("%w: a cookie secret has fewer than 32 bytes", ErrConfig)
+		}
+	}
+	return c, nil
+}
+
+// jar is made anew only when the secrets changed.
+func (c *cookies) jar() *jar {
+	secrets := c.secrets()
+	if made := c.made.Load(); made != nil && slices.EqualFunc(made.secrets, secrets, bytes.Equal) {
+		return made
+	}
+	j := &jar{
+		secrets: secrets,
+		typed:   expand(secrets[0], "what was typed", 32), subject: expand(secrets[0], "attempts", 32),
+	}
+	var pairs [][]byte
+	for _, secret := range secrets {
+		pairs = append(pairs, expand(secret, "cookie signature", 64), expand(secret, "cookie encryption", 32))
+	}
+	j.store = sessions.NewCookieStore(pairs...)
+	// gorilla's defaults are HttpOnly false and SameSite None.
+	j.store.Options = &sessions.Options{
+		Path: "/", MaxAge: int(cookieLasts / time.Second), Secure: c.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	for _, codec := range j.store.Codecs {
 		if sc, ok := codec.(*securecookie.SecureCookie); ok {
 			// The database says how long a session lives, on the server's clock.
 			sc.MaxAge(0)
 		}
 	}
-	return c, keys{typed: expand(secrets[0], "what was typed", 32), subject: expand(secrets[0], "attempts", 32)}, nil
+	c.made.Store(j)
+	return j
 }
 
 func expand(secret []byte, use string, n int) []byte {
@@ -87,7 +119,7 @@ func sum(key []byte, text string) string {
 
 // get opens the cookie. A tampered or foreign one is ignored (A-117).
 func (c *cookies) get(r *http.Request) *sessions.Session {
-	session, err := c.store.Get(r, c.name)
+	session, err := c.jar().store.Get(r, c.name)
 	if err != nil {
 		clear(session.Values)
 	}

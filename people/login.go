@@ -174,7 +174,7 @@ func (s *Server) failure(r *http.Request, typed string, user User, reason string
 		Detail: map[string]any{"net": network(s.address(r)), "browser": device(r.UserAgent())},
 	}
 	if user.ID == "" {
-		e.Detail["typed"] = sum(s.keys.typed, typed)
+		e.Detail["typed"] = sum(s.cookies.jar().typed, typed)
 	}
 	return e
 }
@@ -185,7 +185,7 @@ func (s *Server) refuseLogin(r *http.Request, typed string, user User, reason st
 
 // source names an address for the summaries of the log, unreadably.
 func (s *Server) source(r *http.Request) string {
-	return sum(s.keys.subject, "source "+place(s.address(r)))
+	return sum(s.cookies.jar().subject, "source "+place(s.address(r)))
 }
 
 func (s *Server) showLogout(w http.ResponseWriter, r *http.Request) {

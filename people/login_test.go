@@ -182,15 +182,16 @@ func TestCookie(t *testing.T) {
 				t.Fatal("the good cookie does not work any more")
 			}
 
-			// Rotation: the new secret seals, the old one still opens.
-			w.secrets = [][]byte{[]byte(strings.Repeat("n", 32)), w.secrets[0]}
-			w.serve(scheme)
+			// Rotation, while it serves: the new secret seals, the old one still
+			// opens.
+			both := [][]byte{[]byte(strings.Repeat("n", 32)), (*w.secrets.Load())[0]}
+			w.secrets.Store(&both)
 			b.setCookie(name, good)
 			if b.whoami() == "" {
 				t.Fatal("rotation ended the session")
 			}
-			w.secrets = w.secrets[:1]
-			w.serve(scheme)
+			one := both[:1]
+			w.secrets.Store(&one)
 			b.setCookie(name, good)
 			if b.whoami() != "" {
 				t.Fatal("the old secret still opens after it is gone")

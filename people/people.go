@@ -70,10 +70,11 @@ type Config struct {
 	// cookie. Never taken from the request.
 	Issuer string
 	// CookieSecrets seal the cookie: the first seals, all open, so that a
-	// rotated secret keeps sessions alive while the old one is listed. At least
-	// 32 random bytes each. None: a random one, and every cookie dies with the
-	// process (commands that serve no pages).
-	CookieSecrets [][]byte
+	// rotated secret keeps sessions alive while the old one is listed. It is
+	// asked with every request and gives one or more of at least 32 random bytes
+	// each. Nil: a random one, and every cookie dies with the process (commands
+	// that serve no pages).
+	CookieSecrets func() [][]byte
 	// Address says where a request comes from, forwarded headers of trusted
 	// proxies included; nil takes the peer's address.
 	Address func(*http.Request) netip.Addr
@@ -96,7 +97,6 @@ type Server struct {
 	log     Log
 	pages   *templates.Pages
 	cookies *cookies
-	keys    keys
 	origin  string // scheme and host of the issuer
 	// loopback says that the issuer is on this machine: nobody has another name
 	// for it.
@@ -144,7 +144,7 @@ func New(c Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	if s.cookies, s.keys, err = newCookies(u.Scheme == "https", c.CookieSecrets); err != nil {
+	if s.cookies, err = newCookies(u.Scheme == "https", c.CookieSecrets); err != nil {
 		return nil, err
 	}
 	return s, nil

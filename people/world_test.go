@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 const password = people.Secret("a calm blue heron")
@@ -35,7 +35,7 @@ type world struct {
 	clock   atomic.Int64
 	address atomic.Pointer[netip.Addr]
 	broken  atomic.Bool // the storage answers nothing
-	secrets [][]byte
+	secrets atomic.Pointer[[][]byte]
 }
 
 // spy is the real log, and remembers what was put on record.
@@ -109,11 +109,12 @@ func (f flaky) SessionByHash(ctx context.Context, hash string) (people.StoredSes
 // newWorld starts a server with scheme http or https and nobody in it.
 func newWorld(t *testing.T, scheme string) *world {
 	t.Helper()
-	w := &world{t: t, secrets: [][]byte{[]byte(strings.Repeat("k", 32))}}
+	w := &world{t: t}
+	w.secrets.Store(&[][]byte{[]byte(strings.Repeat("k", 32))})
 	w.clock.Store(time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC).UnixMilli())
 	w.from("192.0.2.1")
 	var err error
-	w.store, err = store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "kavach.db"), Issuer: "auth.example"})
+	w.store, err = store.Open(t.Context(), store.Config{DSN: storetest.DSN(t), Issuer: "auth.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func (w *world) serve(scheme string) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { handler.ServeHTTP(rw, r) }))
 	w.url = scheme + "://" + srv.Listener.Addr().String()
 	p, err := people.New(people.Config{
-		Store: flaky{w.store, &w.broken}, Log: w.log, Issuer: w.url, CookieSecrets: w.secrets, Now: w.now,
+		Store: flaky{w.store, &w.broken}, Log: w.log, Issuer: w.url, CookieSecrets: func() [][]byte { return *w.secrets.Load() }, Now: w.now,
 		Address: func(*http.Request) netip.Addr { return *w.address.Load() },
 		Logger:  slog.New(slog.DiscardHandler),
 	})

@@ -191,7 +191,7 @@ func TestSight(t *testing.T) {
 
 // A cursor is good for the caller and the filter it was made for.
 func TestCursors(t *testing.T) {
-	r := audit.NewReader(audit.ReaderConfig{Store: history(t), Secret: []byte("0123456789abcdef0123456789abcdef")})
+	r := audit.NewReader(audit.ReaderConfig{Store: history(t), Secrets: func() [][]byte { return [][]byte{[]byte("0123456789abcdef0123456789abcdef")} }})
 	q := audit.Query{Sight: audit.Sight{Caller: "ann", All: true}, Limit: 2}
 	page, err := r.Entries(t.Context(), q)
 	if err != nil || page.Next == "" {

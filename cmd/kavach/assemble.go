@@ -47,7 +47,7 @@ func (m *Main) assemble(ctx context.Context) error {
 
 	var nonces guard.Nonces
 	if c.DPoPNonce {
-		nonces = guard.NewNonces(guard.NoncesConfig{Secret: d.keys.Nonce()})
+		nonces = guard.NewNonces(guard.NoncesConfig{Secrets: d.keys.Nonce})
 	}
 	d.registry, err = authz.NewRegistry(authz.RegistryConfig{
 		Issuer: m.Issuer, Store: d.store, Flows: d.store, Commit: d.log, Refusals: d.log, Keys: d.keys,
@@ -66,7 +66,7 @@ func (m *Main) assemble(ctx context.Context) error {
 		return fmt.Errorf("reading the pages: %w", err)
 	}
 	persons, err := people.New(people.Config{
-		Store: d.store, Log: d.log, Pages: pages, Issuer: m.Issuer, CookieSecrets: [][]byte{d.keys.Cookie()},
+		Store: d.store, Log: d.log, Pages: pages, Issuer: m.Issuer, CookieSecrets: d.keys.Cookie,
 		Address: m.addressOf(trusted), Dev: c.Dev, Now: now, Logger: m.Log,
 	})
 	if err != nil {
@@ -82,7 +82,7 @@ func (m *Main) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: d.keys.Cursor()})
+	reader := audit.NewReader(audit.ReaderConfig{Store: d.store, Secrets: d.keys.Cursor})
 	tools, err := mcp.New(mcp.Config{
 		Issuer: m.Issuer, Version: buildVersion().Version, Verifier: d.registry.Verifier(), Revocations: d.registry,
 		Baseline: words(c.MCPScopes), Delegator: server, Revoker: revoker{d.registry}, Auditor: reader, Agents: agents,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,11 +62,11 @@ func (c *auditListCmd) Run(w *world) error {
 		return err
 	}
 	defer d.close()
-	secret, err := c.cursorSecret(w, d)
+	secrets, err := c.cursorSecrets(w, d)
 	if err != nil {
 		return err
 	}
-	page, err := audit.NewReader(audit.ReaderConfig{Store: d.store, Secret: secret}).Entries(w.ctx, audit.Query{
+	page, err := audit.NewReader(audit.ReaderConfig{Store: d.store, Secrets: secrets}).Entries(w.ctx, audit.Query{
 		Sight: audit.Sight{All: true}, Agent: c.Agent, Action: c.Action, Result: c.Result, Resource: c.Resource,
 		Sub: c.Sub, Grant: c.Grant, LID: c.LID, Prefix: c.Prefix, Since: since, Until: until,
 		Ascending: c.Oldest, Limit: c.Limit, Cursor: c.Cursor,
@@ -125,23 +124,21 @@ func (w *world) printRecords(page audit.Page) error {
 	return err
 }
 
-// cursorSecret is what signs cursors: the server's, so that a page can be
-// continued there. Reading the log needs no secret otherwise; without one a
-// cursor is good for nothing but is not needed for one page either.
-func (c *auditListCmd) cursorSecret(w *world, d *deployment) ([]byte, error) {
+// cursorSecrets are what signs cursors: the server's, so that a page can be
+// continued there. Reading the log needs no secret otherwise; without one (nil)
+// a cursor is good for nothing but is not needed for one page either.
+func (c *auditListCmd) cursorSecrets(w *world, d *deployment) (func() [][]byte, error) {
 	sealed, err := d.store.Keys(w.ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys: %w", err)
 	}
 	if _, err := os.Stat(d.SecretFile); err != nil || len(sealed) == 0 {
-		secret := make([]byte, 32)
-		rand.Read(secret) // never fails
-		return secret, nil
+		return nil, nil
 	}
 	if err := d.unlock(w.ctx, w, false); err != nil {
 		return nil, err
 	}
-	return d.keys.Cursor(), nil
+	return d.keys.Cursor, nil
 }
 
 // parseTime reads a point in time in Unix milliseconds, 0 for "".
