@@ -2,8 +2,8 @@ package delegation
 
 import (
 	"container/list"
-	"crypto/sha256"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -13,21 +13,24 @@ import (
 // goroutines.
 //
 // It never changes a verdict or a reason. What is remembered are tokens that
-// passed steps 0 to 12, under a key made of all their bytes, signatures
-// included. What may have changed since is looked at again: the times of every
-// token against the clock of this request, and the anchor that the kid of the
-// root means now. If that is another one the whole cache is emptied. Steps 13 to
-// 17 run on what Verify returns as they do without a cache.
+// passed steps 0 to 12, and it is found by all their bytes, signatures included:
+// one that differs in a bit is another token. What may have changed since is
+// looked at again: the times of every token against the clock of this request,
+// and the anchor that the kid of the root means now. If that is another one the
+// whole cache is emptied. Steps 13 to 17 run on what Verify returns as they do
+// without a cache.
 //
 // Nothing enters before a whole request was permitted, see Chain.Remember, so
 // whoever can do no more than send bytes cannot fill it. It is bounded: 64
-// prefixes below one root, 4096 in all, the least recently used leave.
+// prefixes below one root, 4096 in all, the least recently used leave. One keeps
+// the text of its last token, at most MaxToken bytes, and what was read from it
+// and those above.
 type Cache struct {
 	mu    sync.Mutex
-	roots map[prefixKey]*list.Element // of *family, by the key of the root
-	order *list.List                  // the family used last is in front
-	size  int                         // prefixes in all families
-	clock uint64                      // counts uses
+	roots map[string]*list.Element // of *family, by the text of the root
+	order *list.List               // the family used last is in front
+	size  int                      // prefixes in all families
+	clock uint64                   // counts uses
 }
 
 const (
@@ -35,16 +38,24 @@ const (
 	maxCached = 4096 // prefixes in all
 )
 
-// prefixKey is the SHA-256 of a prefix: root, or root~link, and so on.
-type prefixKey [sha256.Size]byte
-
 // family holds the prefixes of one root.
 type family struct {
-	root     prefixKey
+	root     string
 	anchor   Anchor // what the root was verified under
-	prefixes map[prefixKey]*prefix
+	prefixes map[step]*prefix
 }
 
+// step names a prefix by what it adds to another, nil for a root: the text of one
+// token. So two prefixes are the same if and only if all their bytes are. To
+// compare them costs a tenth of hashing them with SHA-256, which for eight tokens
+// was a seventh of a signature.
+type step struct {
+	above *prefix
+	token string
+}
+
+// prefix is one that is remembered, and so is every prefix of it: whoever uses
+// one uses those too, and they leave after it.
 type prefix struct {
 	parts []part // never written to again
 	used  uint64
@@ -52,7 +63,7 @@ type prefix struct {
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	return &Cache{roots: map[prefixKey]*list.Element{}, order: list.New()}
+	return &Cache{roots: map[string]*list.Element{}, order: list.New()}
 }
 
 // Len returns how many prefixes are remembered.
@@ -75,34 +86,58 @@ func (c *Cache) Clear() {
 type memory struct {
 	cache  *Cache
 	anchor Anchor
-	keys   []prefixKey // of every prefix, shortest first
+	token  string
 }
 
-// recall returns the tokens that a chain begins with and the cache knows, and
-// what Remember will need; both nil without a cache.
-func (v *Verifier) recall(token []byte, texts []compact) ([]part, *memory) {
-	if v.Cache == nil {
-		return nil, nil
+// recall returns the tokens that a chain begins with and the cache knows, where
+// in the text what stands behind them begins, and what Remember will need; all
+// zero without a cache. It reads a token that nobody looked at yet, but for what
+// equals one that passed.
+func (v *Verifier) recall(token string) (known []part, behind int, m *memory) {
+	if v.Cache == nil || len(token) > MaxChainBody {
+		return nil, 0, nil
 	}
-	m := &memory{cache: v.Cache, keys: make([]prefixKey, len(texts))}
-	hash, from := sha256.New(), 0
-	for i := range texts {
-		hash.Write(token[from:texts[i].end])
-		hash.Sum(m.keys[i][:0])
-		from = texts[i].end
-	}
-	parts, anchor := v.Cache.lookup(m.keys)
-	if parts == nil || parts[0].iss != v.Issuer {
-		return nil, m
+	m = &memory{cache: v.Cache, token: token}
+	known, behind, anchor := v.Cache.lookup(token)
+	if known == nil || known[0].iss != v.Issuer {
+		return nil, 0, m
 	}
 	// "A hit counts only if its anchor is still current for its kid; any change
 	// of anchors empties it."
-	if current, known := v.Anchors(anchor.kid); !known || !current.Equal(anchor) {
+	if current, ok := v.Anchors(anchor.kid); !ok || !current.Equal(anchor) {
 		v.Cache.Clear()
-		return nil, m
+		return nil, 0, m
 	}
 	m.anchor = anchor
-	return parts, m
+	return known, behind, m
+}
+
+// lookup returns the tokens of the longest prefix that is remembered, the place
+// behind it and the tilde that follows, and the anchor that the root was verified
+// under; nil if there is none.
+func (c *Cache) lookup(token string) (known []part, behind int, anchor Anchor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	root, _, more := strings.Cut(token, "~")
+	e, ok := c.roots[root]
+	if !ok {
+		return nil, 0, Anchor{}
+	}
+	of := e.Value.(*family)
+	c.clock++
+	c.order.MoveToFront(e)
+	var last *prefix
+	for text := range strings.SplitSeq(token, "~") {
+		next, ok := of.prefixes[step{last, text}]
+		// A plain token alone is the whole credential or nothing: no link
+		// stands below it, and that is for the verifier to say.
+		if !ok || more && !next.parts[0].chained() {
+			break
+		}
+		next.used = c.clock
+		known, behind, last = next.parts, behind+len(text)+1, next
+	}
+	return known, behind, of.anchor
 }
 
 // Remember puts the chain and its prefixes into the cache of the verifier that
@@ -120,40 +155,46 @@ func (c *Cache) add(m *memory, parts []part) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clock++
+	root, _, _ := strings.Cut(m.token, "~")
 	var of *family
-	if e, ok := c.roots[m.keys[0]]; ok {
+	if e, ok := c.roots[root]; ok {
 		of = e.Value.(*family)
 		c.order.MoveToFront(e)
 	} else {
-		of = &family{root: m.keys[0], prefixes: map[prefixKey]*prefix{}}
+		of = &family{root: strings.Clone(root), prefixes: map[step]*prefix{}}
 		c.roots[of.root] = c.order.PushFront(of)
 	}
 	of.anchor = m.anchor
-	for n, key := range m.keys {
-		if old, ok := of.prefixes[key]; ok {
-			old.used = c.clock
-			continue
+	var last *prefix
+	n := 0
+	for text := range strings.SplitSeq(m.token, "~") {
+		n++
+		next, ok := of.prefixes[step{last, text}]
+		if !ok {
+			if len(of.prefixes) == maxFamily {
+				of.forgetOne()
+				c.size--
+			}
+			// Copies: a short prefix does not keep what stood below it.
+			next = &prefix{parts: slices.Clone(parts[:n])}
+			of.prefixes[step{last, strings.Clone(text)}] = next
+			c.size++
 		}
-		if len(of.prefixes) == maxFamily {
-			of.forgetOne()
-			c.size--
-		}
-		// A copy: a short prefix does not keep what stood below it.
-		of.prefixes[key] = &prefix{parts: slices.Clone(parts[:n+1]), used: c.clock}
-		c.size++
+		next.used = c.clock
+		last = next
 	}
 	for c.size > maxCached {
 		c.forget(c.order.Back())
 	}
 }
 
-// forgetOne drops the prefix that was used longest ago.
+// forgetOne drops the prefix that was used longest ago, of several the longest.
 func (f *family) forgetOne() {
-	var oldest prefixKey
-	first := true
-	for key, p := range f.prefixes {
-		if first || p.used < f.prefixes[oldest].used {
-			oldest, first = key, false
+	var oldest step
+	var of *prefix
+	for at, p := range f.prefixes {
+		if of == nil || p.used < of.used || p.used == of.used && len(p.parts) > len(of.parts) {
+			oldest, of = at, p
 		}
 	}
 	delete(f.prefixes, oldest)
@@ -163,30 +204,4 @@ func (c *Cache) forget(e *list.Element) {
 	of := c.order.Remove(e).(*family)
 	delete(c.roots, of.root)
 	c.size -= len(of.prefixes)
-}
-
-// lookup returns the tokens of the longest prefix that is remembered, and the
-// anchor that the root was verified under; nil if there is none. keys are those
-// of every prefix, shortest first.
-func (c *Cache) lookup(keys []prefixKey) ([]part, Anchor) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, ok := c.roots[keys[0]]
-	if !ok {
-		return nil, Anchor{}
-	}
-	of := e.Value.(*family)
-	for n := len(keys); n > 0; n-- {
-		p, ok := of.prefixes[keys[n-1]]
-		// A plain token alone is the whole credential or nothing: no link
-		// stands below it, and that is for the verifier to say.
-		if !ok || n < len(keys) && !p.parts[0].chained() {
-			continue
-		}
-		c.clock++
-		p.used = c.clock
-		c.order.MoveToFront(e)
-		return p.parts, of.anchor
-	}
-	return nil, Anchor{}
 }

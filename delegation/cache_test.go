@@ -3,6 +3,7 @@ package delegation_test
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"runtime"
 	"strconv"
 	"sync"
@@ -113,6 +114,53 @@ func TestCacheKeepsReasons(t *testing.T) {
 				t.Errorf("without the cache: %v", cold)
 			}
 		})
+	}
+}
+
+// A token that is not byte for byte what is remembered is another token, wherever
+// it stands.
+func TestCacheTakesNothingThatDiffers(t *testing.T) {
+	v := cached(t)
+	chain := below(t, below(t, rootOf(t, "grant-1", someHolder(0)), 1), 2)
+	remember(t, v, chain)
+	for i := range len(chain) {
+		other := []byte(chain)
+		if other[i] = 'A'; chain[i] == 'A' {
+			other[i] = 'B'
+		}
+		_, warm := v.Verify(string(other), now)
+		_, cold := verifier(t).Verify(string(other), now)
+		if warm == nil || !reflect.DeepEqual(warm, cold) {
+			t.Fatalf("byte %d: with the cache %v, without %v", i, warm, cold)
+		}
+	}
+	for _, part := range []string{chain + "~", chain + "~" + chain, "~" + chain, chain[:len(chain)-1], chain + "A"} {
+		_, warm := v.Verify(part, now)
+		_, cold := verifier(t).Verify(part, now)
+		if warm == nil || !reflect.DeepEqual(warm, cold) {
+			t.Errorf("%d bytes: with the cache %v, without %v", len(part), warm, cold)
+		}
+	}
+	if _, err := v.Verify(chain, now); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is used again stays, and with it what it stands below.
+func TestCacheForgetsTheLeastUsed(t *testing.T) {
+	v := cached(t)
+	root := rootOf(t, "grant-1", someHolder(0))
+	used := below(t, below(t, root, 1), 2)
+	remember(t, v, used)
+	for range 200 {
+		remember(t, v, below(t, below(t, root, 1), 2))
+		known, behind := v.Cache.Known(used)
+		if known != 3 || behind != len(used)+1 {
+			t.Fatalf("%d tokens are known, up to byte %d of %d", known, behind, len(used))
+		}
+		if n := v.Cache.Len(); n > 64 {
+			t.Fatalf("%d prefixes below one root", n)
+		}
 	}
 }
 

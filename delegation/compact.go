@@ -15,6 +15,8 @@ import (
 // the strings of its values are parts of that copy.
 type scratch struct {
 	text, decoded []byte
+	parts         []compact
+	chain         []part
 	json          jcs.Reader
 }
 
@@ -22,6 +24,8 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // done gives it back, unless it grew beyond what a chain needs.
 func (s *scratch) done() {
+	clear(s.chain) // whose strings are not its own
+	s.chain = s.chain[:0]
 	if cap(s.text) <= 2*MaxChainBody {
 		scratches.Put(s)
 	}
@@ -33,8 +37,6 @@ func (s *scratch) done() {
 type compact struct {
 	// signed is the JWS signing input, header and payload as they came.
 	signed []byte
-	// end is where the part ends in the token.
-	end int
 	// headerText and the two after it are the fields as they came.
 	headerText, payloadText, signatureText []byte
 	// header and the two after it are there once they are decoded.
@@ -66,20 +68,27 @@ var letters = func() (set [256]bool) {
 // split is step 0: "charset, parts (malformed); sizes, > 9 parts (too_large);
 // canonical base64url (malformed)". An empty signature is a part like any
 // other: it fails as what its header says it is.
-func split(token string) ([]compact, *Refusal) { return new(scratch).split(token) }
+func split(token string) ([]compact, *Refusal) { return new(scratch).split(token, 0, 0) }
 
-func (s *scratch) split(token string) ([]compact, *Refusal) {
-	s.text = append(s.text[:0], token...)
-	parts, refusal := cut(s.text)
-	if refusal == nil {
-		s.decoded, refusal = decode(s.decoded, s.text, parts, 0)
+// split begins behind the tokens of which it is known that step 0 holds: as many,
+// which end before the byte from. If these are all it answers none.
+func (s *scratch) split(token string, known, from int) ([]compact, *Refusal) {
+	s.parts = s.parts[:0]
+	if from > len(token) {
+		return nil, nil
 	}
-	return parts, refusal
+	s.text = append(s.text[:0], token[from:]...)
+	refusal := s.cut(MaxLinks - known)
+	if refusal == nil {
+		refusal = s.decode(known)
+	}
+	return s.parts, refusal
 }
 
-// cut is step 0 but for the base64url, which decode looks at.
-func cut(token []byte) ([]compact, *Refusal) {
-	list := make([]compact, 0, min(bytes.Count(token, []byte("~"))+1, MaxLinks))
+// cut is step 0 for as many parts at most, but for the base64url, which decode
+// looks at.
+func (s *scratch) cut(most int) *Refusal {
+	token := s.text
 	tooLarge := ""
 	if len(token) > MaxChainBody {
 		tooLarge = "more than 57344 bytes"
@@ -93,14 +102,14 @@ func cut(token []byte) ([]compact, *Refusal) {
 		first, last := bytes.IndexByte(part, '.'), bytes.LastIndexByte(part, '.')
 		switch {
 		case first == last || bytes.IndexByte(part[first+1:last], '.') >= 0:
-			return nil, refuse(Malformed, "", "not a compact JWT")
+			return refuse(Malformed, "", "not a compact JWT")
 		case len(part) > MaxToken:
 			tooLarge = "a token of more than 8192 bytes"
-		case len(list) == MaxLinks:
+		case len(s.parts) == most:
 			tooLarge = "more than 9 tokens"
 		default:
-			list = append(list, compact{
-				signed: part[:last], end: end,
+			s.parts = append(s.parts, compact{
+				signed:     part[:last],
 				headerText: part[:first], payloadText: part[first+1 : last], signatureText: part[last+1:],
 			})
 		}
@@ -108,11 +117,11 @@ func cut(token []byte) ([]compact, *Refusal) {
 	}
 	switch {
 	case tooLarge == "":
-		return list, nil
+		return nil
 	case !inCharset(token): // which comes before the sizes
-		return nil, refuse(Malformed, "", errCharset)
+		return refuse(Malformed, "", errCharset)
 	}
-	return nil, refuse(TooLarge, "", tooLarge)
+	return refuse(TooLarge, "", tooLarge)
 }
 
 const errCharset = "a byte that no token has"
@@ -126,35 +135,29 @@ func inCharset(token []byte) bool {
 	return true
 }
 
-// decode is the rest of step 0, for the parts from one on: canonical base64url,
-// into a buffer that it returns for the next time.
-// Every byte of them goes through it, so only where it fails the charset of the
-// token is looked at by itself.
-func decode(buffer, token []byte, parts []compact, from int) ([]byte, *Refusal) {
-	size := 0
-	for i := from; i < len(parts); i++ {
-		size += len(parts[i].signed) + len(parts[i].signatureText)
-	}
-	buffer = slices.Grow(buffer[:0], size*3/4)
+// decode is the rest of step 0: canonical base64url. Every byte of the parts goes
+// through it, so only where it fails their charset is looked at by itself.
+func (s *scratch) decode(known int) *Refusal {
+	s.decoded = slices.Grow(s.decoded[:0], len(s.text)*3/4) // so that no field moves
 	field := func(text []byte) (decoded []byte, err error) {
-		start := len(buffer)
-		buffer, err = jcs.AppendDecodeBase64URL(buffer, text)
-		return buffer[start:], err
+		start := len(s.decoded)
+		s.decoded, err = jcs.AppendDecodeBase64URL(s.decoded, text)
+		return s.decoded[start:], err
 	}
-	for i := from; i < len(parts); i++ {
-		p, errs := &parts[i], [3]error{}
+	for i := range s.parts {
+		p, errs := &s.parts[i], [3]error{}
 		p.header, errs[0] = field(p.headerText)
 		p.payload, errs[1] = field(p.payloadText)
 		p.signature, errs[2] = field(p.signatureText)
 		switch {
 		case errs == [3]error{}:
-		case !inCharset(token):
-			return buffer, refuse(Malformed, "", errCharset)
+		case !inCharset(s.text):
+			return refuse(Malformed, "", errCharset)
 		default:
-			return buffer, refuse(Malformed, "", "base64url is not canonical").at(i)
+			return refuse(Malformed, "", "base64url is not canonical").at(known + i)
 		}
 	}
-	return buffer, nil
+	return nil
 }
 
 // header is what step 1 reads. jwk, jku, x5c and x5u are never looked at.
@@ -186,8 +189,10 @@ func (c *compact) parseHeader() (header, *Refusal) {
 	}
 	if kid, ok := bytes.CutPrefix(c.header, []byte(rootHeaderStart)); ok {
 		// A valid kid has neither quotes nor escapes.
-		if kid, ok := bytes.CutSuffix(kid, []byte(rootHeaderEnd)); ok && validKID(string(kid)) {
-			return header{alg: Ed25519, typ: TypeAccessToken, kid: string(kid)}, nil
+		if kid, ok := bytes.CutSuffix(kid, []byte(rootHeaderEnd)); ok {
+			if kid := string(kid); validKID(kid) {
+				return header{alg: Ed25519, typ: TypeAccessToken, kid: kid}, nil
+			}
 		}
 	}
 	v, err := jcs.Parse(c.header, jcs.Limits{})

@@ -82,12 +82,14 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 		return Derived{}, refusal
 	}
 	claims.to = to
-	payload, err := claims.append(make([]byte, 0, 1024))
+	// The parent is read, so what it was read in is free.
+	payload, err := claims.append(s.decoded[:0])
 	if err != nil {
 		return Derived{}, refuse(Malformed, "", "claims")
 	}
+	s.decoded = payload
 	// The verifier's own eyes: what it would refuse is not signed.
-	p := &part{}
+	p := &s.chain[len(chain)]
 	if refusal := p.parse(&s.json, payload, false); refusal != nil {
 		return Derived{}, refusal
 	}
@@ -98,33 +100,33 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 	if key.Alg() == ES256 {
 		header = linkHeaderES256
 	}
-	// parent "~" header "." payload "." signature, in one buffer.
-	text := make([]byte, 0, len(parent)+len(header)+len(payload)*4/3+100)
-	text = append(append(append(text, parent...), '~'), header...)
-	text = jcs.AppendBase64URL(append(text, '.'), payload)
-	link := compact{signed: text[len(parent)+1:]}
+	text := append(append(s.text[:0], header...), '.')
+	text = jcs.AppendBase64URL(text, payload)
+	link := compact{signed: text}
 	signature, err := key.Sign(link.signed)
 	if err != nil {
 		return Derived{}, refuse(SignatureInvalid, DimensionKey, "the key does not sign")
 	}
 	text = jcs.AppendBase64URL(append(text, '.'), signature)
-	if len(text)-len(parent)-1 > MaxToken || len(text) > MaxChainBody {
+	s.text = text
+	if len(text) > MaxToken || len(parent)+1+len(text) > MaxChainBody {
 		return Derived{}, refuse(TooLarge, "", "more than 8192 bytes a token or 57344 a chain")
 	}
 	return Derived{
-		Chain: string(text), LID: link.lid(), JTI: p.jti,
+		Chain: parent + "~" + string(text), LID: link.lid(), JTI: p.jti,
 		Expires: time.Unix(p.exp, 0), Clamped: clamped,
 	}, nil
 }
 
-// unverifiedParts reads a chain that is about to get a link. Nothing in it is
-// verified; a verifier will.
+// unverifiedParts reads a chain that is about to get a link, for which a place is
+// left behind it in the scratch. Nothing in it is verified; a verifier will.
 func unverifiedParts(s *scratch, token string) ([]part, *Refusal) {
-	texts, refusal := s.split(token)
+	texts, refusal := s.split(token, 0, 0)
 	if refusal != nil {
 		return nil, refusal
 	}
-	chain := make([]part, len(texts))
+	s.chain = append(s.chain[:0], make([]part, len(texts)+1)...)
+	chain := s.chain[:len(texts)]
 	for i := range texts {
 		p, text := &chain[i], &texts[i]
 		h, refusal := text.parseHeader()
@@ -134,8 +136,10 @@ func unverifiedParts(s *scratch, token string) ([]part, *Refusal) {
 		if refusal != nil {
 			return nil, refusal.at(i)
 		}
-		p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
+		p.alg, p.typ = h.alg, h.typ
 	}
+	last := len(chain) - 1
+	chain[last].lid = texts[last].lid() // nothing asks for the others
 	return chain, nil
 }
 

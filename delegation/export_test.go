@@ -31,3 +31,10 @@ func Split(token string) ([][3]string, error) {
 	}
 	return list, nil
 }
+
+// Known is how many tokens of a chain the cache knows, and where in the text the
+// next one begins.
+func (c *Cache) Known(token string) (tokens, behind int) {
+	known, behind, _ := c.lookup(token)
+	return len(known), behind
+}

@@ -234,8 +234,11 @@ func NewJTI(now time.Time) string {
 	copy(id[:6], ms[2:])
 	id[6] = id[6]&0x0f | 0x70
 	id[8] = id[8]&0x3f | 0x80
-	text := hex.EncodeToString(id[:])
-	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+	text := hex.AppendEncode(make([]byte, 0, 36), id[:4])
+	for _, group := range [...][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		text = hex.AppendEncode(append(text, '-'), group)
+	}
+	return string(text)
 }
 
 // Form is what decides whether a token is issued as a root or plain.

@@ -29,32 +29,28 @@ type Verifier struct {
 func (v *Verifier) Verify(token string, now time.Time) (*Chain, error) {
 	s := scratches.Get().(*scratch)
 	defer s.done()
-	s.text = append(s.text[:0], token...)
-	text := s.text
-	texts, refusal := cut(text) // step 0
+	known, behind, memory := v.recall(token)
+	texts, refusal := s.split(token, len(known), behind) // step 0
 	if refusal != nil {
 		return nil, refusal
 	}
-	known, memory := v.recall(text, texts)
-	if s.decoded, refusal = decode(s.decoded, text, texts, len(known)); refusal != nil { // the rest of step 0
-		return nil, refusal
+	for i := range known {
+		if refusal := known[i].again(known[:i], now.Unix()); refusal != nil {
+			return nil, refusal.at(i)
+		}
 	}
 	c := &Chain{parts: known, memory: memory}
-	if len(known) < len(texts) {
-		c.parts = append(make([]part, 0, len(texts)), known...)
+	if len(texts) > 0 {
+		c.parts = append(make([]part, 0, len(known)+len(texts)), known...)
 	}
-	json := &s.json
 	for i := range texts {
-		switch {
-		case i < len(known):
-			refusal = known[i].again(known[:i], now.Unix())
-		case i == 0:
-			refusal = v.root(c, json, &texts[0], len(texts) > 1, now.Unix())
-		default:
-			refusal = c.link(json, &texts[i], now.Unix())
+		if len(c.parts) == 0 {
+			refusal = v.root(c, &s.json, &texts[i], len(texts) > 1, now.Unix())
+		} else {
+			refusal = c.link(&s.json, &texts[i], now.Unix())
 		}
 		if refusal != nil {
-			return nil, refusal.at(i)
+			return nil, refusal.at(len(known) + i)
 		}
 	}
 	return c, nil

@@ -45,7 +45,7 @@ func (c *linkClaims) append(dst []byte) ([]byte, error) {
 	dst = strconv.AppendInt(append(dst, `,"del_max_depth":`...), c.maxDepth, 10)
 	dst = strconv.AppendInt(append(dst, `,"exp":`...), c.exp, 10)
 	dst = strconv.AppendInt(append(dst, `,"iat":`...), c.iat, 10)
-	dst = jcs.AppendString(append(dst, `,"iss":`...), thumbprintURI+c.holder)
+	dst = append(append(append(dst, `,"iss":"`+thumbprintURI...), c.holder...), '"')
 	dst = jcs.AppendString(append(dst, `,"jti":`...), c.jti)
 	dst = jcs.AppendString(append(dst, `,"par_hash":`...), c.parHash)
 	dst = jcs.AppendString(append(dst, `,"scope":`...), joinScopes(c.scopes))
