@@ -2,6 +2,7 @@ package jcs
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"slices"
 )
@@ -50,7 +51,18 @@ const wrong = 0xff
 func AppendDecodeBase64URL(dst, text []byte) ([]byte, error) {
 	from := len(dst)
 	dst = slices.Grow(dst, len(text)*3/4)
-	for out := dst[from : from+len(text)*3/4]; len(text) >= 4 && len(out) >= 3; text, out = text[4:], out[3:] {
+	out := dst[from : from+len(text)*3/4]
+	for ; len(text) >= 8 && len(out) >= 8; text, out = text[8:], out[6:] {
+		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
+		e, f, g, h := sextets[text[4]], sextets[text[5]], sextets[text[6]], sextets[text[7]]
+		if a|b|c|d|e|f|g|h > 63 {
+			return dst, errBase64
+		}
+		binary.BigEndian.PutUint64(out, uint64(a)<<58|uint64(b)<<52|uint64(c)<<46|uint64(d)<<40|
+			uint64(e)<<34|uint64(f)<<28|uint64(g)<<22|uint64(h)<<16)
+		from += 6
+	}
+	for ; len(text) >= 4 && len(out) >= 3; text, out = text[4:], out[3:] {
 		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
 		if a|b|c|d > 63 {
 			return dst, errBase64

@@ -164,7 +164,10 @@ func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	from := 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
+		if i = skipPlain(s, i); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue

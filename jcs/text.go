@@ -60,8 +60,7 @@ func (p *parser) str() error {
 	s, from := p.s, p.i
 	ascii := true
 	for i := from; i < len(s); i++ {
-		i = skipPlain(s, i)
-		if i == len(s) {
+		if i = skipPlain(s, i); i == len(s) {
 			break
 		}
 		kind := class[s[i]]
