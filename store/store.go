@@ -47,6 +47,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kavach-dev/kavach/audit"
 )
@@ -69,7 +70,8 @@ var (
 
 // Config says which database, and how.
 type Config struct {
-	// DSN says which database: "sqlite:PATH".
+	// DSN says which database: "sqlite:PATH", "postgres://…" as libpq reads it,
+	// "d1://ACCOUNT/DATABASE" or "d1-bridge://HOST".
 	DSN string
 	// Issuer is the host[:port] that names the log when the database is
 	// created (https://host:port/… is understood too); later it is ignored.
@@ -80,6 +82,8 @@ type Config struct {
 	// MinFree is the free disk space in bytes below which authority is not
 	// widened; 0 means 64 MiB, negative means never refuse.
 	MinFree int64
+	// Token is the bearer token for a database on D1.
+	Token Token
 }
 
 // Store is an open database. It is safe for concurrent use.
@@ -132,8 +136,12 @@ func openAny(ctx context.Context, cfg Config) (*Store, error) {
 	switch {
 	case kind == "sqlite" && rest != "" && !strings.HasPrefix(rest, ":memory:"):
 		err = s.openSQLite(ctx, rest, cfg)
-	default:
-		return nil, fmt.Errorf("%w %q: want sqlite:PATH", ErrConfig, cfg.DSN)
+	case kind == kindD1 || kind == kindD1Bridge:
+		err = s.openD1(ctx, cfg)
+	case kind == "postgres" || kind == "postgresql":
+		err = s.openPostgres(ctx, cfg)
+	default: // not quoted: it may hold a password
+		return nil, fmt.Errorf("%w: want sqlite:PATH, postgres://… or d1://…", ErrConfig)
 	}
 	if err == nil {
 		s.log, err = s.setting(ctx, settingLog)
@@ -184,17 +192,29 @@ func effect(rows int64, query string, args ...any) audit.Effect {
 // reader is the pool for reads. Queries are written with $1 placeholders.
 type reader struct {
 	db        *sql.DB
-	questions bool // SQLite and D1 number with ?1
+	questions bool          // SQLite and D1 number with ?1
+	limit     time.Duration // how long a read may take, 0: as long as its ctx lets it
 }
 
 // Query runs a read that returns rows.
 func (r *reader) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return r.db.QueryContext(ctx, r.spell(query), args...)
+	return r.db.QueryContext(r.bound(ctx), r.spell(query), args...)
 }
 
 // QueryRow runs a read that returns at most one row.
 func (r *reader) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return r.db.QueryRowContext(ctx, r.spell(query), args...)
+	return r.db.QueryRowContext(r.bound(ctx), r.spell(query), args...)
+}
+
+// bound gives a read a deadline. Nobody knows when its rows have been read, so
+// the timer goes with ctx, or when it has run out.
+func (r *reader) bound(ctx context.Context) context.Context {
+	if r.limit == 0 {
+		return ctx
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.limit)
+	_ = cancel
+	return ctx
 }
 
 func (r *reader) spell(query string) string {
