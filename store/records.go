@@ -143,6 +143,11 @@ func collect[T any](ctx context.Context, s *Store, scan func(*sql.Rows) (T, erro
 	if err != nil {
 		return nil, err
 	}
+	return gather(rows, scan)
+}
+
+// gather returns the rows of a read that runs.
+func gather[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (list []T, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		v, err := scan(rows)
