@@ -115,7 +115,7 @@ func (s *Store) openSQLite(ctx context.Context, path string, cfg Config) error {
 		return err
 	}
 	s.write = w
-	if err := w.migrate(ctx, cfg.Issuer); err != nil {
+	if err := migrate(ctx, w, "sqlite", cfg.Issuer); err != nil {
 		return err
 	}
 	s.read, err = openReader(path, "rw")

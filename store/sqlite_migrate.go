@@ -3,50 +3,11 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
-	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/migrations"
 )
 
-// migrate brings the schema up to date and makes the log if there is none.
-// Every step is one transaction under the write lock that first looks whether
-// it was done: of several processes one does it, the others wait, and one that
-// is killed leaves nothing half.
-func (w *writer) migrate(ctx context.Context, issuer string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	steps, err := migrations.For("sqlite")
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStore, err)
-	}
-	if done, err := w.migrated(steps); done || err != nil {
-		return err
-	}
-	if err := w.transact(func() error {
-		_, err := w.exec(`CREATE TABLE IF NOT EXISTS migrations (
-			version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied BIGINT NOT NULL)`)
-		if err != nil {
-			return err
-		}
-		return w.checkVersions(steps)
-	}); err != nil {
-		return fmt.Errorf("%w: migrating: %w", ErrStore, err)
-	}
-	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%w: migrating: %w", ErrStore, err)
-		}
-		if err := w.transact(func() error { return w.step(step) }); err != nil {
-			return fmt.Errorf("%w: migration %04d_%s: %w", ErrStore, step.Version, step.Name, err)
-		}
-	}
-	if err := w.transact(func() error { return w.seed(issuer) }); err != nil {
-		return fmt.Errorf("%w: starting the log: %w", ErrStore, err)
-	}
-	return nil
-}
+var _ schema = (*writer)(nil)
 
 // migrated reports whether nothing is to do, without taking the write lock: a
 // command beside a busy server does not wait for it to be told so.
@@ -89,39 +50,10 @@ func (w *writer) transact(do func() error) error {
 	return err
 }
 
-// step runs one migration unless it was run.
-func (w *writer) step(m migrations.Migration) error {
-	hit, err := w.exec(`INSERT INTO migrations (version, name, digest, applied) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-		m.Version, m.Name, m.Digest, time.Now().UnixMilli())
-	if err != nil || hit == 0 {
-		return err
-	}
-	for _, statement := range m.Statements {
-		// Not through exec: a statement of the schema runs once, and "$" in it
-		// is nobody's placeholder.
-		if _, err := w.conn.ExecContext(context.Background(), statement); err != nil {
-			return fmt.Errorf("%w in %q", err, firstLine(statement))
-		}
-	}
-	return nil
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
-}
-
-// seed makes the log when the database is created.
-func (w *writer) seed(issuer string) error {
-	log, err := newLogID(issuer)
-	if err != nil {
-		return err
-	}
-	hit, err := w.exec(`INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, settingLog, log)
-	if err != nil || hit == 0 {
-		return err
-	}
-	_, err = w.exec(`INSERT INTO audit_head (one, size, leaf) VALUES (1, 0, $1)`, audit.FirstPrev(log))
+// define runs a statement of the schema. Not through exec: it runs once, and "$"
+// in it is nobody's placeholder.
+func (w *writer) define(statement string) error {
+	_, err := w.conn.ExecContext(context.Background(), statement)
 	return err
 }
 
@@ -131,5 +63,9 @@ func (w *writer) checkVersions(steps []migrations.Migration) error {
 	if err != nil {
 		return undated(err)
 	}
-	return compareVersions(rows, steps)
+	applied, err := scanVersions(rows)
+	if err != nil {
+		return err
+	}
+	return compareVersions(applied, steps)
 }

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/kavach-dev/kavach/audit/audittest"
+	"github.com/kavach-dev/kavach/store/pgtest"
+)
+
+// openPostgresTest opens a fresh database on PostgreSQL that ends with the
+// test, and a way to it for somebody who is the server's administrator.
+func openPostgresTest(t testing.TB) (*Store, *sql.DB) {
+	t.Helper()
+	dsn := pgtest.Database(t)
+	admin, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(context.Background(), Config{DSN: dsn, Issuer: "https://kavach.example:8420"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("closing the store: %v", err)
+		}
+		admin.Close()
+	})
+	return s, admin
+}
+
+// administer runs SQL as the server's administrator.
+func administer(t testing.TB, admin *sql.DB, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		if _, err := admin.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// The PostgreSQL adapter keeps the contract of audit.Store.
+func TestContractOnPostgres(t *testing.T) {
+	audittest.RunStore(t, func(t *testing.T) audittest.Fixture {
+		s, admin := openPostgresTest(t)
+		f := fixture(t, s, "")
+		f.Block = func(t *testing.T) func() {
+			administer(t, admin, `CREATE FUNCTION block() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked'; END $$`,
+				`CREATE TRIGGER blocked BEFORE INSERT ON audit_records FOR EACH ROW EXECUTE FUNCTION block()`)
+			return func() { administer(t, admin, `DROP TRIGGER blocked ON audit_records`) }
+		}
+		return f
+	})
+}
