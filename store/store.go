@@ -70,7 +70,8 @@ var (
 
 // Config says which database, and how.
 type Config struct {
-	// DSN says which database: "sqlite:PATH", or "postgres://…" as libpq reads it.
+	// DSN says which database: "sqlite:PATH", "postgres://…" as libpq reads it,
+	// "d1://ACCOUNT/DATABASE" or "d1-bridge://HOST".
 	DSN string
 	// Issuer is the host[:port] that names the log when the database is
 	// created (https://host:port/… is understood too); later it is ignored.
@@ -81,6 +82,8 @@ type Config struct {
 	// MinFree is the free disk space in bytes below which authority is not
 	// widened; 0 means 64 MiB, negative means never refuse.
 	MinFree int64
+	// Token is the bearer token for a database on D1.
+	Token Token
 }
 
 // Store is an open database. It is safe for concurrent use.
@@ -133,10 +136,12 @@ func openAny(ctx context.Context, cfg Config) (*Store, error) {
 	switch {
 	case kind == "sqlite" && rest != "" && !strings.HasPrefix(rest, ":memory:"):
 		err = s.openSQLite(ctx, rest, cfg)
+	case kind == kindD1 || kind == kindD1Bridge:
+		err = s.openD1(ctx, cfg)
 	case kind == "postgres" || kind == "postgresql":
 		err = s.openPostgres(ctx, cfg)
 	default: // not quoted: it may hold a password
-		return nil, fmt.Errorf("%w: want sqlite:PATH or postgres://…", ErrConfig)
+		return nil, fmt.Errorf("%w: want sqlite:PATH, postgres://… or d1://…", ErrConfig)
 	}
 	if err == nil {
 		s.log, err = s.setting(ctx, settingLog)
