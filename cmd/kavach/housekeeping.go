@@ -44,6 +44,7 @@ func (m *Main) chores() {
 			}
 			return err
 		}},
+		{"storage", d.store.Tidy},
 	}
 }
 
