@@ -125,7 +125,7 @@ func TestClientsAuthenticateByTheirOneRegisteredMethod(t *testing.T) {
 func TestADisabledClientDoesNotAuthenticate(t *testing.T) {
 	rt := newRegistry(t)
 	c, secret := rt.client(authz.NewClient{Scopes: []string{"audit:read"}})
-	rt.exec(`UPDATE clients SET disabled = 1 WHERE id = ?`, c.ID)
+	rt.exec(`UPDATE clients SET disabled = 1 WHERE id = $1`, c.ID)
 	wantRefusal(t, rt.authenticate(authRequest{header: basic(c.ID, secret)}), http.StatusUnauthorized, "invalid_client")
 }
 

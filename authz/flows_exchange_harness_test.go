@@ -201,7 +201,7 @@ func (f *flows) lastRecord(action string) map[string]any {
 func (f *flows) twin() string {
 	f.t.Helper()
 	ctx, quiet := context.Background(), slog.New(slog.DiscardHandler)
-	db, err := store.Open(ctx, store.Config{DSN: "sqlite:" + f.path, Issuer: f.issuer, MinFree: -1})
+	db, err := store.Open(ctx, store.Config{DSN: f.dsn, Issuer: f.issuer, MinFree: -1})
 	must(f.t, err)
 	log := audit.NewLog(audit.Config{Store: db, Now: f.clock.now, Logger: quiet})
 	f.t.Cleanup(func() {

@@ -57,14 +57,14 @@ func TestExchangeOfWhatHasEnded(t *testing.T) {
 	// Suspended: the agent that would get it, then the agent whose it is. Its
 	// holder could still prove the key.
 	root = orch.signIn(key, whole)
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, rev.id)
+	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = $1`, rev.id)
 	f.wantError(f.do(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, next.Public())}}), key)), http.StatusBadRequest, "invalid_request")
 	// Resumed at once, it gets one at once.
-	f.exec(`UPDATE agents SET status = 'active' WHERE id = ?`, rev.id)
+	f.exec(`UPDATE agents SET status = 'active' WHERE id = $1`, rev.id)
 	f.exchanged(orch.by(exchangeForm(root, url.Values{"agent": {rev.id}, "req_cnf": {cnf(t, next.Public())}}), key))
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, rev.id)
+	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = $1`, rev.id)
 	f.wantError(f.do(orch.by(exchangeForm(root, url.Values{"actor_token": {rev.card(next.Public())}, "actor_token_type": {authz.TokenTypeAgentKey}}), key)), http.StatusBadRequest, "invalid_request")
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, orch.id)
+	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = $1`, orch.id)
 	r := request{form: exchangeForm(root, nil), proof: f.dpop(key, root)}
 	refused("suspended", "revoked", r)
 }
@@ -122,7 +122,7 @@ func TestExchangeKeepsToGrantAndKey(t *testing.T) {
 	rev := f.program(f.alice, "code-reviewer", []string{"repo:read"}, "read")
 	key, stolen := holder(t), holder(t).Public()
 	root := orch.signIn(key, url.Values{"resource": {git}})
-	f.exec(`INSERT INTO revocations (seq, kind, value, path, until, at) VALUES (1000, 'key', ?, '[]', 0, 0)`, stolen.Thumbprint())
+	f.exec(`INSERT INTO revocations (seq, kind, value, path, until, at) VALUES (1000, 'key', $1, '[]', 0, 0)`, stolen.Thumbprint())
 	for name, change := range map[string]url.Values{
 		"sent":   {"req_cnf": {cnf(t, stolen)}},
 		"carded": {"actor_token": {rev.card(stolen)}, "actor_token_type": {authz.TokenTypeAgentKey}},

@@ -61,7 +61,7 @@ func TestHandleOfWhoWasStopped(t *testing.T) {
 	key := holder(t)
 	chain := orch.chainTo(key, "helper")
 	made := f.do(worker.by(exchangeForm(chain, url.Values{"agent": {rev.id}}), key))
-	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = ?`, worker.id)
+	f.exec(`UPDATE agents SET status = 'suspended' WHERE id = $1`, worker.id)
 	f.wantError(f.do(rev.by(handleForm(made.str("access_token"), nil), holder(t))), http.StatusBadRequest, "invalid_request")
 	// Nor does it get a token itself, from the moment it was stopped.
 	f.wantError(f.do(worker.by(exchangeForm(chain, nil), key)), http.StatusBadRequest, "invalid_request")

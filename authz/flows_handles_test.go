@@ -2,7 +2,6 @@ package authz_test
 
 import (
 	"context"
-	"database/sql"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -16,6 +15,7 @@ import (
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/delegation"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // handle asks for one as the MCP tool does.
@@ -62,9 +62,7 @@ func TestHandle(t *testing.T) {
 		t.Errorf("issued %v", issued)
 	}
 	// Who reads the database reads neither the handle nor what it stands for.
-	db, err := sql.Open("sqlite", f.path)
-	must(t, err)
-	defer db.Close()
+	db := storetest.Outside(t, f.dsn)
 	var hash, sealed string
 	must(t, db.QueryRow(`SELECT hash, sealed FROM handles`).Scan(&hash, &sealed))
 	for _, text := range append(f.records(), hash, sealed) {

@@ -2,13 +2,11 @@ package authz_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/kavach-dev/kavach/authz"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/storetest"
 	"github.com/kavach-dev/kavach/templates"
 )
 
@@ -43,7 +42,7 @@ func (c *clock) advance(d time.Duration) {
 type flows struct {
 	t        *testing.T
 	issuer   string
-	path     string
+	dsn      string
 	secret   authz.DeploymentSecret
 	clock    *clock
 	store    *store.Store
@@ -67,7 +66,7 @@ func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 	t.Helper()
 	ctx := context.Background()
 	f := &flows{t: t, browsers: map[string]*browser{}, clock: &clock{t: time.Now().Truncate(time.Second)}, secret: authz.NewDeploymentSecret()}
-	f.path = filepath.Join(t.TempDir(), "kavach.db")
+	f.dsn = storetest.DSN(t)
 	var handler http.Handler
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(web.Close)
@@ -75,7 +74,7 @@ func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
-	f.store, err = store.Open(ctx, store.Config{DSN: "sqlite:" + f.path, Issuer: f.issuer, MinFree: -1})
+	f.store, err = store.Open(ctx, store.Config{DSN: f.dsn, Issuer: f.issuer, MinFree: -1})
 	must(t, err)
 	f.log = &gate{Log: audit.NewLog(audit.Config{Store: f.store, Now: f.clock.now, Logger: quiet})}
 	t.Cleanup(func() {
@@ -192,10 +191,7 @@ func (f *flows) change(name string, c people.UserChange) {
 // records reads the log's records as they are stored.
 func (f *flows) records() []string {
 	f.t.Helper()
-	db, err := sql.Open("sqlite", f.path)
-	must(f.t, err)
-	defer db.Close()
-	rows, err := db.Query(`SELECT bytes FROM audit_records ORDER BY seq`)
+	rows, err := storetest.Outside(f.t, f.dsn).Query(`SELECT bytes FROM audit_records ORDER BY seq`)
 	must(f.t, err)
 	defer rows.Close()
 	var out []string

@@ -20,7 +20,7 @@ import (
 // exec writes to the database behind everybody's back.
 func (f *flows) exec(query string, args ...any) {
 	f.t.Helper()
-	rt := registryTest{T: f.t, file: f.path}
+	rt := registryTest{T: f.t, dsn: f.dsn}
 	rt.exec(query, args...)
 }
 

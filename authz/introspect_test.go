@@ -149,7 +149,7 @@ func TestIntrospectionSeesWhatEndedSinceTheTokenWasIssued(t *testing.T) {
 			it.commit(it.store.Revoke(authz.Revocation{Kind: authz.RevokeClient, Value: "app", At: it.clock.now()}))
 		},
 		"its person lost the scope": func(it *introspection) {
-			it.exec(`UPDATE scopes SET roles = '["operator"]' WHERE name = ?`, readScope)
+			it.exec(`UPDATE scopes SET roles = '["operator"]' WHERE name = $1`, readScope)
 			it.clock.advance(time.Second)
 		},
 		"its resource is gone": func(it *introspection) {

@@ -3,14 +3,12 @@ package authz_test
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -23,6 +21,7 @@ import (
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 const testIssuer = "https://auth.example"
@@ -88,7 +87,7 @@ func (g *gate) fail(err error) {
 type registryTest struct {
 	*testing.T
 	clock  *clock
-	file   string
+	dsn    string
 	store  *faultyStore
 	log    *gate
 	keys   *authz.Keyring
@@ -99,11 +98,11 @@ type registryTest struct {
 func newRegistry(t *testing.T, change ...func(*authz.RegistryConfig)) *registryTest {
 	t.Helper()
 	rt := &registryTest{
-		T: t, clock: &clock{t: time.Unix(1_800_000_000, 0)}, file: filepath.Join(t.TempDir(), "kavach.db"),
+		T: t, clock: &clock{t: time.Unix(1_800_000_000, 0)}, dsn: storetest.DSN(t),
 		secret: authz.NewDeploymentSecret(),
 	}
 	ctx := context.Background()
-	s, err := store.Open(ctx, store.Config{DSN: "sqlite:" + rt.file, Issuer: testIssuer, MinFree: -1})
+	s, err := store.Open(ctx, store.Config{DSN: rt.dsn, Issuer: testIssuer, MinFree: -1})
 	must(t, err)
 	rt.store = &faultyStore{Store: s}
 	rt.log = &gate{Log: audit.NewLog(audit.Config{Store: s, Now: rt.clock.now, Logger: slog.New(slog.DiscardHandler)})}
@@ -132,10 +131,7 @@ func (rt *registryTest) commit(effects ...audit.Effect) {
 // exec writes to the database behind everybody's back.
 func (rt *registryTest) exec(query string, args ...any) {
 	rt.Helper()
-	db, err := sql.Open("sqlite", rt.file)
-	must(rt.T, err)
-	defer db.Close()
-	_, err = db.Exec(query, args...)
+	_, err := storetest.Outside(rt.T, rt.dsn).Exec(query, args...)
 	must(rt.T, err)
 }
 

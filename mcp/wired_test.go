@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/kavach-dev/kavach/mcp"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/storetest"
 	"github.com/kavach-dev/kavach/templates"
 )
 
@@ -66,7 +66,7 @@ func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committe
 	quiet := slog.New(slog.DiscardHandler)
 
 	var err error
-	d.store, err = store.Open(ctx, store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "kavach.db"), Issuer: d.issuer, MinFree: -1})
+	d.store, err = store.Open(ctx, store.Config{DSN: storetest.DSN(t), Issuer: d.issuer, MinFree: -1})
 	must(err)
 	d.log = audit.NewLog(audit.Config{Store: d.store, Logger: quiet})
 	t.Cleanup(func() {

@@ -68,7 +68,9 @@ func (c *auditVerifyCmd) Run(w *world) error {
 
 // verifyLog recomputes the log of a place, which it opens read-only.
 func verifyLog(ctx context.Context, place placeFlags, cfg audit.VerifyConfig) (auditReport, error) {
-	s, err := store.Open(ctx, store.Config{DSN: place.DB, Issuer: place.issuerOrDefault(), ReadOnly: true})
+	config := place.storeConfig()
+	config.ReadOnly = true
+	s, err := store.Open(ctx, config)
 	if err != nil {
 		return auditReport{}, openError(place.DB, err)
 	}

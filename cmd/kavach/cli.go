@@ -1,9 +1,7 @@
 package main
 
 import (
-	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -74,37 +72,6 @@ func plainly(args []string) []string {
 		return []string{"version"}
 	}
 	return args
-}
-
-// refuseSecretArguments stops a database password on the command line, where
-// every user of the machine can read it (design §4.8).
-func refuseSecretArguments(args []string) error {
-	for i, arg := range args {
-		value, ok := strings.CutPrefix(arg, "--db=")
-		if !ok && arg == "--db" && i+1 < len(args) {
-			value, ok = args[i+1], true
-		}
-		if !ok {
-			continue
-		}
-		if dsnHasPassword(value) {
-			return usagef("put the address into the environment variable KAVACH_DB",
-				"--db holds a password, which every user of this machine could read")
-		}
-	}
-	return nil
-}
-
-// dsnHasPassword says whether a database address carries a password, in the
-// user part, a query parameter or the key=value form.
-func dsnHasPassword(dsn string) bool {
-	if u, err := url.Parse(dsn); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			return true
-		}
-	}
-	lower := strings.ToLower(dsn)
-	return strings.Contains(lower, "password=") || strings.Contains(lower, "passwd=") || strings.Contains(lower, "sslpassword=")
 }
 
 // jsonFlag is embedded by every command that prints data.

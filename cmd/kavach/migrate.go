@@ -20,6 +20,6 @@ func (c *migrateCmd) Run(w *world) error {
 		d.close()
 		return openError(c.DB, err)
 	}
-	w.note("the schema of %s is current", oneLine(c.DB))
+	w.note("the schema of %s is current", c.DB)
 	return d.close()
 }

@@ -29,7 +29,15 @@ func (p *placeFlags) openStore(w *world) (*deployment, error) {
 	if err := p.resolve(); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(strings.TrimPrefix(p.DB, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
+	if file, ok := p.DB.file(); !ok {
+		config := p.storeConfig()
+		config.ReadOnly = true
+		s, err := store.Open(w.ctx, config)
+		if err != nil {
+			return nil, openError(p.DB, err)
+		}
+		s.Close()
+	} else if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return nil, openError(p.DB, store.ErrNoDatabase)
 	}
 	return p.makeStore(w)
@@ -91,7 +99,12 @@ func (d *deployment) unlock(ctx context.Context, w *world, makeSecret bool) erro
 	if err != nil {
 		return err
 	}
-	d.keys, err = authz.OpenKeyring(ctx, authz.KeyringConfig{Store: d.store, Commit: d.log, Secret: secret, Now: w.now})
+	d.keyring.Store, d.keyring.Commit, d.keyring.Secret, d.keyring.Now = d.store, d.log, secret, w.now
+	d.keyring.Reread = func() (authz.DeploymentSecret, error) {
+		again, _, err := d.openSecret(false)
+		return again, err
+	}
+	d.keys, err = authz.OpenKeyring(ctx, d.keyring)
 	if errors.Is(err, authz.ErrSecret) {
 		return d.wrongSecret("the secret file " + d.SecretFile + " is not the one")
 	}

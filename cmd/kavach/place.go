@@ -20,11 +20,12 @@ import (
 // command take them, with the same defaults, so that a command finds what the
 // server beside it uses.
 type placeFlags struct {
-	Dev        bool   `help:"Trying things out: data in ./.kavach-dev, operator dev with password dev. NOT SAFE."`
-	Data       string `placeholder:"DIR" help:"Folder for what kavach keeps (./kavach-data, with --dev ./.kavach-dev)."`
-	DB         string `name:"db" placeholder:"URL" help:"Database (sqlite:DATA/kavach.db)."`
-	SecretFile string `placeholder:"FILE" help:"The secret that opens the keys in the database (DATA/secret)."`
-	Issuer     string `placeholder:"URL" help:"The address clients know this server by: https, or http on this machine (http://LISTEN)."`
+	Dev        bool        `help:"Trying things out: data in ./.kavach-dev, operator dev with password dev. NOT SAFE."`
+	Data       string      `placeholder:"DIR" help:"Folder for what kavach keeps (./kavach-data, with --dev ./.kavach-dev)."`
+	DB         databaseURL `name:"db" placeholder:"URL" help:"Database (sqlite:DATA/kavach.db)."`
+	DBFile     string      `name:"db-file" placeholder:"FILE" help:"File that holds the URL of the database, for one with a password in it."`
+	SecretFile string      `placeholder:"FILE" help:"The secret that opens the keys in the database (DATA/secret)."`
+	Issuer     string      `placeholder:"URL" help:"The address clients know this server by: https, or http on this machine (http://LISTEN)."`
 }
 
 // Default places.
@@ -42,15 +43,13 @@ func (p *placeFlags) resolve() error {
 			p.Data = defaultDevData
 		}
 	}
-	if p.DB == "" {
-		p.DB = "sqlite:" + filepath.Join(p.Data, "kavach.db")
+	var err error
+	if p.DB, err = resolveDatabase(p.DB, p.DBFile, p.Data); err != nil {
+		return err
 	}
+	p.DBFile = "" // read
 	if p.SecretFile == "" {
 		p.SecretFile = filepath.Join(p.Data, "secret")
-	}
-	if !strings.HasPrefix(p.DB, "sqlite:") || len(p.DB) == len("sqlite:") {
-		kind, _, _ := strings.Cut(p.DB, ":")
-		return usagef("write --db sqlite:PATH", "--db names a database of kind %q, which this kavach does not speak", kind)
 	}
 	if p.Issuer != "" {
 		return checkIssuer(p.Issuer)
@@ -58,8 +57,17 @@ func (p *placeFlags) resolve() error {
 	return nil
 }
 
-// makeData creates the data folder, for its owner alone.
+// storeConfig is how the database is opened.
+func (p *placeFlags) storeConfig() store.Config {
+	return store.Config{DSN: p.DB.Reveal(), Issuer: p.issuerOrDefault()}
+}
+
+// makeData creates the data folder, for its owner alone, if anything is kept
+// there: the database, or the secret.
 func (p *placeFlags) makeData() error {
+	if _, ok := p.DB.file(); !ok && filepath.Dir(p.SecretFile) != filepath.Clean(p.Data) {
+		return nil
+	}
 	if err := os.MkdirAll(p.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder %s: %w", p.Data, pathCause(err))
 	}
@@ -102,6 +110,7 @@ type deployment struct {
 	store    *store.Store
 	log      *audit.Log
 	keys     *authz.Keyring
+	keyring  authz.KeyringConfig // how long keys live, if the defaults are not meant
 	registry *authz.Registry
 	agents   *authz.Agents
 }
@@ -124,7 +133,7 @@ func (p *placeFlags) open(ctx context.Context, log *slog.Logger, clock func() ti
 	if err := p.makeData(); err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, store.Config{DSN: p.DB, Issuer: p.issuerOrDefault()})
+	s, err := store.Open(ctx, p.storeConfig())
 	if err != nil {
 		return nil, openError(p.DB, err)
 	}
@@ -136,7 +145,7 @@ func (p *placeFlags) open(ctx context.Context, log *slog.Logger, clock func() ti
 }
 
 // openError says what to do about a database that does not open.
-func openError(db string, err error) error {
+func openError(db databaseURL, err error) error {
 	opened := fmt.Errorf("opening the database %s: %w", db, plain(err))
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -146,16 +155,20 @@ func openError(db string, err error) error {
 	case errors.Is(err, store.ErrOtherSchema):
 		return withHint(opened, "use the build that made it; what --dev keeps can be deleted")
 	case errors.Is(err, store.ErrConfig):
-		return usage(opened, "write --db sqlite:PATH")
+		return usage(opened, databaseHint)
 	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "readonly database"):
 		return withHint(opened, "SQLite writes beside what it reads: copy it, with its -wal file, to a folder that you may write to")
 	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "not a kavach database"):
 		return withHint(opened, "name another with --data or --db")
 	case errors.Is(err, store.ErrNoDatabase):
+		file, local := db.file()
+		if !local {
+			return withHint(opened, "`kavach serve` or `kavach migrate` makes one in a database that is empty")
+		}
 		hint := "name it with --data or --db; `kavach serve` or `kavach migrate` creates one"
-		if _, err := os.Stat(filepath.Join(defaultDevData, "kavach.db")); err == nil && !strings.Contains(db, defaultDevData) {
+		if _, err := os.Stat(filepath.Join(defaultDevData, "kavach.db")); err == nil && !strings.Contains(db.String(), defaultDevData) {
 			hint += "\n--dev names the one of `kavach serve --dev` in this folder"
-		} else if filepath.Clean(strings.TrimPrefix(db, "sqlite:")) == filepath.Join(defaultDevData, "kavach.db") {
+		} else if filepath.Clean(file) == filepath.Join(defaultDevData, "kavach.db") {
 			hint = "--dev means " + defaultDevData + " of this folder: run it where `kavach serve --dev` runs"
 		}
 		return withHint(opened, hint)

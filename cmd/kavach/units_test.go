@@ -94,17 +94,6 @@ func TestLoopbackListen(t *testing.T) {
 	}
 }
 
-func TestDSNHasPassword(t *testing.T) {
-	for dsn, want := range map[string]bool{
-		"sqlite:kavach.db": false, "postgres://kavach@localhost/kavach": false, "postgres://kavach:pw@localhost/kavach": true,
-		"postgres://localhost/kavach?password=pw": true, "host=localhost PASSWORD=pw": true, "sqlite:my:file@home": false,
-	} {
-		if got := dsnHasPassword(dsn); got != want {
-			t.Errorf("dsnHasPassword(%q) = %v", dsn, got)
-		}
-	}
-}
-
 // TestWriteNew: a file appears whole, is never overwritten, and nothing is left
 // beside it.
 func TestWriteNew(t *testing.T) {
