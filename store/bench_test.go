@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
+	"github.com/kavach-dev/kavach/store/pgtest"
 )
 
 // BenchmarkCommit measures Changes beside raw durable transactions of the same
@@ -19,10 +21,32 @@ import (
 // the same run (audit.md §6: at least 0.5; a lone one costs at most 1.5 ×, so
 // its ratio is at least 0.67).
 func BenchmarkCommit(b *testing.B) {
+	b.Run("sqlite", func(b *testing.B) {
+		benchmarkCommit(b, func(b *testing.B) (*Store, raw) {
+			s, _ := openTest(b)
+			return s, newRaw(b)
+		})
+	})
+	b.Run("postgres", func(b *testing.B) {
+		c := pgtest.Start(b, pgtest.Config{Durable: true})
+		benchmarkCommit(b, func(b *testing.B) (*Store, raw) {
+			s, err := Open(context.Background(), Config{DSN: c.Database(b)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { s.Close() })
+			return s, newRawPostgres(b, c.Database(b))
+		})
+	})
+}
+
+// raw writes the rows of n Changes in one durable transaction.
+type raw interface{ batch(b *testing.B, n int) }
+
+func benchmarkCommit(b *testing.B, open func(b *testing.B) (*Store, raw)) {
 	for _, callers := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			s, _ := openTest(b)
-			raw := newRaw(b)
+			s, raw := open(b)
 			l := audit.NewLog(audit.Config{Store: s})
 			var ours, theirs time.Duration
 			done := 0
@@ -118,21 +142,78 @@ func (r *rawWriter) batch(b *testing.B, n int) {
 		}
 	}
 	exec("BEGIN IMMEDIATE")
-	const leaf = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 	for range n {
 		id := audit.NewID()
-		exec(`INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, "1")
-		exec(`UPDATE settings SET value = $2 WHERE name = $1 AND value = $3`, id, "2", "1")
-		exec(`INSERT INTO audit_records
-		(seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-			r.next, id, "server", 1_700_000_000_000, rawBytes, leaf, `"orchestrator","code-reviewer",`,
-			"operator", "01a20d52-b51f-7dcc-a659-02560b4bbf50", "delegate", fmt.Sprint("https://git.example/pull/", r.next),
-			"allowed", "01a20d52-b51f-7dcc-a659-02560b4bbf51")
+		exec(rawInsert, id, "1")
+		exec(rawUpdate, id, "2", "1")
+		exec(rawRecord, rawArgs(r.next, id)...)
 		r.next++
 	}
-	exec(`UPDATE audit_head SET size = $1, leaf = $2 WHERE one = 1`, r.next, leaf)
+	exec(rawHead, r.next, rawLeaf)
 	exec("COMMIT")
+}
+
+// The raw statements, and the arguments of a record.
+const (
+	rawInsert = `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	rawUpdate = `UPDATE settings SET value = $2 WHERE name = $1 AND value = $3`
+	rawRecord = `INSERT INTO audit_records
+		(seq, id, wrote, time, bytes, leaf, path, agent, sub, action, resource, result, grant_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	rawHead = `UPDATE audit_head SET size = $1, leaf = $2 WHERE one = 1`
+	rawLeaf = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+)
+
+func rawArgs(seq int64, id string) []any {
+	return []any{seq, id, "server", int64(1_700_000_000_000), rawBytes, rawLeaf, `"orchestrator","code-reviewer",`,
+		"operator", "01a20d52-b51f-7dcc-a659-02560b4bbf50", "delegate", fmt.Sprint("https://git.example/pull/", seq),
+		"allowed", "01a20d52-b51f-7dcc-a659-02560b4bbf51"}
+}
+
+// rawPostgres sends the same to PostgreSQL: a batch of pgx, of statements that
+// are prepared by name.
+type rawPostgres struct {
+	conn *pgx.Conn
+	next int64
+}
+
+func newRawPostgres(b *testing.B, dsn string) *rawPostgres {
+	s, err := Open(context.Background(), Config{DSN: dsn})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	conn, err := pgx.Connect(context.Background(), dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close(context.Background()) })
+	for name, query := range map[string]string{"insert": rawInsert, "update": rawUpdate, "record": rawRecord,
+		"head": rawHead, "begin": "BEGIN", "commit": "COMMIT"} {
+		if _, err := conn.Prepare(context.Background(), name, query); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return &rawPostgres{conn: conn}
+}
+
+func (r *rawPostgres) batch(b *testing.B, n int) {
+	var batch pgx.Batch
+	batch.Queue("begin")
+	for range n {
+		id := audit.NewID()
+		batch.Queue("insert", id, "1")
+		batch.Queue("update", id, "2", "1")
+		batch.Queue("record", rawArgs(r.next, id)...)
+		r.next++
+	}
+	batch.Queue("head", r.next, rawLeaf)
+	batch.Queue("commit")
+	if err := r.conn.SendBatch(context.Background(), &batch).Close(); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // rawBytes is as long as the record of benchEntry.

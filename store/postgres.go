@@ -103,16 +103,16 @@ func unreachable(err error) error {
 // SQLSTATE of what this package tells apart
 // (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 const (
-	pgDivision     = "22012" // a guard: what it counted is not what it wanted
-	pgUnique       = "23505"
-	pgSerialize    = "40001"
-	pgDeadlock     = "40P01"
-	pgNoLock       = "55P03" // lock_timeout
-	pgNoStatement  = "26000" // a prepared statement that is gone
-	pgStalePlan    = "0A000" // of one whose tables changed
-	pgNoColumn     = "42703"
-	pgReadOnly     = "25006" // a server that has become a standby
-	pgNoTable      = "42P01"
+	pgDivision    = "22012" // a guard: what it counted is not what it wanted
+	pgUnique      = "23505"
+	pgSerialize   = "40001"
+	pgDeadlock    = "40P01"
+	pgNoLock      = "55P03" // lock_timeout
+	pgNoStatement = "26000" // a prepared statement that is gone
+	pgStalePlan   = "0A000" // of one whose tables changed
+	pgNoColumn    = "42703"
+	pgReadOnly    = "25006" // a server that has become a standby
+	pgNoTable     = "42P01"
 )
 
 // pgError returns what the server said, nil if it said nothing.
