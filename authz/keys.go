@@ -137,7 +137,8 @@ type Keyring struct {
 	ring  atomic.Pointer[ring]
 
 	reading sync.Mutex // held while the table is read, and what follows changes
-	tried   time.Time  // when the last reading began
+	tried   time.Time  // when the keys were last read because they were old
+	asked   time.Time  // when they were last read because a kid was unknown
 }
 
 // OpenKeyring opens the keys of the database and makes those that are
@@ -212,24 +213,25 @@ func (k *Keyring) Refresh(ctx context.Context) error {
 
 // fresh returns the keys as they were a second ago at most. While the database
 // is away they are what was known last: a token verifies without it.
-func (k *Keyring) fresh() *ring { return k.younger(keysFresh) }
-
-// younger reads the keys again unless they are younger than that, or a reading
-// that began since then failed. Callers wait for one reading, not for many.
-func (k *Keyring) younger(age time.Duration) *ring {
-	if r := k.ring.Load(); within(k.cfg.Now(), r.loaded, age) {
+func (k *Keyring) fresh() *ring {
+	r := k.ring.Load()
+	if within(k.cfg.Now(), r.loaded, keysFresh) {
 		return r
 	}
+	return k.again(&k.tried, keysFresh)
+}
+
+// again reads the keys unless that was tried less than a pause ago for the same
+// reason. Callers wait for one reading, not for many.
+func (k *Keyring) again(last *time.Time, pause time.Duration) *ring {
 	k.reading.Lock()
 	defer k.reading.Unlock()
-	now := k.cfg.Now()
-	if r := k.ring.Load(); within(now, r.loaded, age) || within(now, k.tried, age) {
-		return r
+	if now := k.cfg.Now(); !within(now, *last, pause) {
+		*last = now
+		ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+		defer cancel()
+		_ = k.load(ctx) // Refresh, which the server calls too, says what is wrong
 	}
-	k.tried = now
-	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
-	defer cancel()
-	_ = k.load(ctx) // Sweep says what is wrong
 	return k.ring.Load()
 }
 
@@ -290,7 +292,7 @@ func (k *Keyring) signer(ctx context.Context, s slot) (openKey, error) {
 func (k *Keyring) Anchor(kid string) (delegation.Anchor, bool) {
 	key, known := k.fresh().keys[kid]
 	if !known {
-		key, known = k.younger(keysRefetch).keys[kid]
+		key, known = k.again(&k.asked, keysRefetch).keys[kid]
 	}
 	if !known || key.row.Purpose != purposeToken || !key.accepted(k.cfg.Now()) {
 		return delegation.Anchor{}, false

@@ -49,7 +49,7 @@ func (k *Keyring) overlap(s slot) time.Duration {
 	case purposeNonce:
 		return nonceLife
 	case purposeHandle:
-		return k.cfg.HandleLife
+		return k.cfg.HandleLife + 5*time.Minute
 	}
 	return signedLife
 }

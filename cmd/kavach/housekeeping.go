@@ -31,6 +31,7 @@ func (m *Main) chores() {
 		{"registry", d.registry.Settle},
 	}
 	m.sweep = []chore{
+		{"keys", d.keys.Sweep},
 		{"clients", func(ctx context.Context) error {
 			n, err := d.registry.Reap(ctx)
 			m.ops.metrics.removed.WithLabelValues("clients").Add(float64(n))

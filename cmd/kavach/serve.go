@@ -39,6 +39,8 @@ type serveCmd struct {
 	RefreshMax    time.Duration `default:"2160h" help:"Life of a sign-in of a client, however often refreshed (${default})."`
 	RefreshReplay time.Duration `default:"30s" help:"How long a used refresh token may come again without ending its family (${default})."`
 
+	RotateKeys time.Duration `default:"2160h" help:"Age at which the next key is made, of every purpose; 0s makes none (${default})."`
+
 	GitHost string `default:"127.0.0.1:8422" placeholder:"ADDR" help:"With --dev: address of the git host of the case study; empty makes none (${default})."`
 
 	DPoPNonce bool `name:"dpop-nonce" help:"Ask for a nonce of this server in every DPoP proof."`
@@ -48,6 +50,10 @@ type serveCmd struct {
 
 // maxTTL of an access token: "≤ 1h: the feed forgets after that".
 const maxTTL = time.Hour
+
+// minRotateKeys keeps the key set small: a key stays in it for an hour after it
+// signed last.
+const minRotateKeys = 2 * time.Hour
 
 // Run serves until the process is told to stop.
 func (c *serveCmd) Run(w *world) error {
@@ -88,6 +94,9 @@ func (c *serveCmd) check() error {
 		if ttl < time.Second {
 			return usagef("write it like 90s, 10m or 720h", "--%s %s is shorter than a second", flag, ttl)
 		}
+	}
+	if c.RotateKeys != 0 && c.RotateKeys < minRotateKeys {
+		return usagef("0s turns it off; `kavach key rotate` does it by hand", "--rotate-keys %s is less than %s", c.RotateKeys, minRotateKeys)
 	}
 	if c.RefreshReplay < 0 {
 		return usagef("0s turns it off", "--refresh-replay %s is negative", c.RefreshReplay)

@@ -94,6 +94,7 @@ func (m *Main) Open(ctx context.Context) error {
 	if m.d, err = m.Config.open(ctx, m.Log, m.world.now); err != nil {
 		return err
 	}
+	m.d.keyring = authz.KeyringConfig{RotateEvery: m.Config.RotateKeys, HandleLife: min(m.Config.RefreshIdle, m.Config.RefreshMax)}
 	if err := m.d.unlock(ctx, m.world, true); err != nil {
 		return err
 	}
