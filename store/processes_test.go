@@ -17,6 +17,7 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
+	"github.com/kavach-dev/kavach/store/pgtest"
 )
 
 // A test binary with this variable set is a writer, not a test.
@@ -78,15 +79,21 @@ func runWriter(role string) error {
 	return errors.Join(append(errs, l.Close(ctx))...)
 }
 
+// onEach runs a test on a fresh database of every kind that is on this machine.
+func onEach(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "kavach.db")) })
+	t.Run("postgres", func(t *testing.T) { test(t, pgtest.Database(t)) })
+}
+
 // startWriter starts a process; stdout is what it acknowledged.
-func startWriter(t *testing.T, path, role string) (*exec.Cmd, io.Reader) {
+func startWriter(t *testing.T, dsn, role string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), writerEnv+"="+role, writerEnv+"_DSN=sqlite:"+path)
+	cmd.Env = append(os.Environ(), writerEnv+"="+role, writerEnv+"_DSN="+dsn)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -112,9 +119,9 @@ func lines(r io.Reader) (list []string) {
 
 // checkLog verifies the log and that every acknowledged entry is in it once,
 // together with its effect.
-func checkLog(t *testing.T, path string, acknowledged []string) {
+func checkLog(t *testing.T, dsn string, acknowledged []string) {
 	t.Helper()
-	s, err := Open(t.Context(), Config{DSN: "sqlite:" + path, MinFree: -1})
+	s, err := Open(t.Context(), Config{DSN: dsn, MinFree: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,15 +170,16 @@ func checkLog(t *testing.T, path string, acknowledged []string) {
 }
 
 // Two processes of eight goroutines each make one linear log.
-func TestProcessesAppend(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "kavach.db")
+func TestProcessesAppend(t *testing.T) { onEach(t, testProcessesAppend) }
+
+func testProcessesAppend(t *testing.T, dsn string) {
 	const each = 40
 	var cmds []*exec.Cmd
 	var acknowledged []string
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for _, name := range []string{"a", "b"} {
-		cmd, out := startWriter(t, path, fmt.Sprint("append ", name, " ", each))
+		cmd, out := startWriter(t, dsn, fmt.Sprint("append ", name, " ", each))
 		cmds = append(cmds, cmd)
 		wait.Go(func() {
 			got := lines(out)
@@ -189,20 +197,21 @@ func TestProcessesAppend(t *testing.T) {
 	if len(acknowledged) != 2*8*each {
 		t.Errorf("%d acknowledged, want %d", len(acknowledged), 2*8*each)
 	}
-	checkLog(t, path, acknowledged)
+	checkLog(t, dsn, acknowledged)
 }
 
 // A process that is killed under load loses nothing it acknowledged, and the
 // next one opens the database as it is.
-func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "kavach.db")
+func TestKill(t *testing.T) { onEach(t, testKill) }
+
+func testKill(t *testing.T, dsn string) {
 	rounds := 6
 	if testing.Short() {
 		rounds = 2
 	}
 	var acknowledged []string
 	for round := range rounds {
-		cmd, out := startWriter(t, path, fmt.Sprintf("append r%d 0", round))
+		cmd, out := startWriter(t, dsn, fmt.Sprintf("append r%d 0", round))
 		done := make(chan []string)
 		b := bufio.NewReader(out)
 		first, err := b.ReadString('\n') // it is at work
@@ -220,15 +229,16 @@ func TestKill(t *testing.T) {
 		acknowledged = append(acknowledged, got...)
 	}
 	t.Logf("%d acknowledged in %d lives", len(acknowledged), rounds)
-	checkLog(t, path, acknowledged)
+	checkLog(t, dsn, acknowledged)
 }
 
 // Five processes that start at once on an empty database all become ready
 // (E17), killed ones included.
-func TestProcessesOpen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "kavach.db")
+func TestProcessesOpen(t *testing.T) { onEach(t, testProcessesOpen) }
+
+func testProcessesOpen(t *testing.T, dsn string) {
 	for range 3 { // killed in the middle of it
-		cmd, out := startWriter(t, path, "open")
+		cmd, out := startWriter(t, dsn, "open")
 		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		lines(out)
@@ -236,7 +246,7 @@ func TestProcessesOpen(t *testing.T) {
 	}
 	var cmds []*exec.Cmd
 	for range 5 {
-		cmd, out := startWriter(t, path, "open")
+		cmd, out := startWriter(t, dsn, "open")
 		cmds = append(cmds, cmd)
 		go lines(out)
 	}
@@ -245,7 +255,7 @@ func TestProcessesOpen(t *testing.T) {
 			t.Errorf("process: %v", err)
 		}
 	}
-	s, err := Open(t.Context(), Config{DSN: "sqlite:" + path})
+	s, err := Open(t.Context(), Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
