@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -162,6 +163,36 @@ func TestCacheForgetsTheLeastUsed(t *testing.T) {
 			t.Fatalf("%d prefixes below one root", n)
 		}
 	}
+}
+
+// Of those that were used together the longest leaves first, or the others could
+// not be found any more.
+func TestCacheForgetsFromTheEnd(t *testing.T) {
+	v := cached(t)
+	root := rootOf(t, "grant-1", someHolder(0))
+	long := root
+	for i := range 5 {
+		long = below(t, long, i+1)
+	}
+	remember(t, v, long)
+	for range 64 - 6 + 2 {
+		remember(t, v, below(t, root, 1))
+	}
+	if known, _ := v.Cache.Known(long); known != 4 || v.Cache.Len() != 64 {
+		t.Errorf("%d tokens of six are known when two prefixes had to leave, %d prefixes in all", known, v.Cache.Len())
+	}
+}
+
+// A chain that is too long is too long whatever of it is known.
+func TestCacheCountsWhatItKnows(t *testing.T) {
+	v := cached(t)
+	chain := rootOf(t, "grant-1", someHolder(0))
+	for i := range delegation.MaxDepth {
+		chain = below(t, chain, i+1)
+	}
+	remember(t, v, chain)
+	_, err := v.Verify(chain+chain[strings.LastIndexByte(chain, '~'):], now)
+	wantRefusal(t, err, delegation.TooLarge)
 }
 
 func TestCacheIsEmptiedByAnotherAnchor(t *testing.T) {
