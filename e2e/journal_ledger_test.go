@@ -272,7 +272,7 @@ func inParallel(asks []func() error) []error {
 func (l *load) clientThere(id string) error {
 	c := oauthClient{t: l.t, issuer: l.server.Issuer, ID: id, Redirect: "http://127.0.0.1:4711/callback"}
 	request, _ := http.NewRequest("GET", c.request("kavach:verify", nil).url, nil)
-	response, err := l.workers[0].http.Do(request)
+	response, err := l.checker.Do(request)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (l *load) clientThere(id string) error {
 
 // tokenIs: /mcp takes it exactly if it stands.
 func (l *load) tokenIs(id string, p *promise) error {
-	status, _, _, err := callToolWith(l.workers[0].http, l.server.Issuer, "verify", map[string]any{"token": "x", "audience": "x"}, http.Header{"Authorization": {"Bearer " + p.text}})
+	status, _, _, err := callToolWith(l.checker, l.server.Issuer, "verify", map[string]any{"token": "x", "audience": "x"}, http.Header{"Authorization": {"Bearer " + p.text}})
 	want := map[state]int{stands: http.StatusOK, ended: http.StatusUnauthorized}[p.state]
 	if err != nil || status != want {
 		return fmt.Errorf("token %s %s, and is answered %d (%v)", id, p.state, status, err)
@@ -303,7 +303,7 @@ func (l *ledger) refreshes() error {
 		}
 		asks = append(asks, func() error {
 			form := map[string][]string{"grant_type": {"refresh_token"}, "refresh_token": {p.text}}
-			got, err := post(l.workers[0].http, l.server.Issuer+"/oauth/token", form, l.authentication(p.client, form))
+			got, err := post(l.checker, l.server.Issuer+"/oauth/token", form, l.authentication(p.client, form))
 			if err != nil || (got.Status == http.StatusOK) != (p.state == stands) {
 				return fmt.Errorf("the family %s %s, and its refresh token is answered %d %s (%v)", gid, p.state, got.Status, got.Error, err)
 			}
@@ -374,21 +374,26 @@ func (l *ledger) recorded() error {
 	return nil
 }
 
+// total is how many things were acknowledged.
+func (l *ledger) total() int {
+	total := 0
+	for _, n := range l.acked {
+		total += n
+	}
+	return total
+}
+
 // figures are what all of it came to.
 func (l *ledger) figures() string {
-	total := 0
 	var parts []string
 	for _, op := range slices.Sorted(maps.Keys(l.acked)) {
-		total += l.acked[op]
 		parts = append(parts, fmt.Sprintf("%d %s", l.acked[op], op))
 	}
 	l.seen.mu.Lock()
 	defer l.seen.mu.Unlock()
 	for what, n := range l.seen.wrong {
-		if !strings.HasPrefix(what, "POST /mcp: 401") { // of what has ended
-			parts = append(parts, fmt.Sprintf("%d × %s", n, what))
-		}
+		parts = append(parts, fmt.Sprintf("%d × %s", n, what))
 	}
 	return fmt.Sprintf("%d acknowledged (%s), 0 lost; %d requests, %d refused with 503 and Retry-After, %d without answer, slowest %v",
-		total, strings.Join(parts, ", "), l.seen.requests, l.seen.refused, l.seen.none, l.seen.slowest.Round(time.Millisecond))
+		l.total(), strings.Join(parts, ", "), l.seen.requests, l.seen.refused, l.seen.none, l.seen.slowest.Round(time.Millisecond))
 }

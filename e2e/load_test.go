@@ -25,6 +25,7 @@ type load struct {
 	owner   *codeClient // an operator's client, for codes
 	machine credential  // another, for client credentials
 	workers []*worker
+	checker *http.Client // asks what became of it, and is not seen
 	running sync.WaitGroup
 	stop    chan struct{}
 }
@@ -42,10 +43,10 @@ func newLoad(t *testing.T, s *server, workers int) *load {
 	t.Helper()
 	l := &load{t: t, server: s, journal: newJournal(t), seen: &seen{wrong: map[string]int{}}, owner: s.codeClient(t, "owner")}
 	decode(t, s.cli("", "client", "add", "machine", "--scope", "kavach:verify", "--json"), &l.machine)
+	l.checker = fromSomewhere(&seen{wrong: map[string]int{}})
 	for i := range workers {
 		w := &worker{load: l, name: fmt.Sprint("worker-", i), password: fmt.Sprint("a long password of worker ", i)}
-		w.http = &http.Client{Timeout: patience, Transport: &watched{&http.Transport{MaxIdleConnsPerHost: 4}, l.seen},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		w.http = fromSomewhere(l.seen)
 		s.cli(w.password, "user", "add", w.name, "--password-file", "-")
 		dir := t.TempDir()
 		s.offline(t, dir, "agent", "create", w.name, "--version", "1.0.0", "--purpose", "End-to-end tests", "--scope", "kavach:verify")
@@ -61,6 +62,11 @@ func newLoad(t *testing.T, s *server, workers int) *load {
 type watched struct {
 	next http.RoundTripper
 	seen *seen
+}
+
+func fromSomewhere(s *seen) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &watched{&http.Transport{MaxIdleConnsPerHost: 8}, s},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // seen is what was seen of all answers.
