@@ -155,7 +155,7 @@ func Restore(ctx context.Context, file string, to Config, progress Progress) (re
 	if err := c.rest(ctx, still{c.source}); err != nil {
 		return nil, err
 	}
-	entry, err := operatorEntry(c.source.log, audit.StoreRestore, map[string]any{"size": head.Size})
+	entry, err := operatorEntry(c.source.log, audit.StoreRestore, "size", head.Size)
 	if err != nil {
 		return nil, err
 	}

@@ -243,7 +243,7 @@ func (c *copier) found(ctx context.Context) error {
 // closeSource ends writing at the source, with an entry that says so.
 func (c *copier) closeSource(ctx context.Context, kind string) error {
 	c.closedAt = time.Now()
-	entry, err := operatorEntry(c.source.log, audit.StoreMove, map[string]any{"to": kind})
+	entry, err := operatorEntry(c.source.log, audit.StoreMove, "to", kind)
 	if err != nil {
 		return err
 	}
@@ -265,10 +265,9 @@ func (c *copier) complete(ctx context.Context, closed string, entry *audit.Draft
 }
 
 // operatorEntry is the draft of an entry about the database itself.
-func operatorEntry(log, action string, detail map[string]any) (*audit.Draft, error) {
-	detail["via"] = "cli"
+func operatorEntry(log, action, member string, value any) (*audit.Draft, error) {
 	return audit.NewDraft(log, audit.Entry{ID: audit.NewID(), Agent: audit.Operator, Action: action,
-		Result: audit.Allowed, Detail: detail})
+		Result: audit.Allowed, Detail: map[string]any{"via": "cli", member: value}})
 }
 
 // errLost: somebody else was faster.

@@ -40,7 +40,7 @@ func CancelCopy(ctx context.Context, cfg CopyConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	entry, err := operatorEntry(source.log, audit.StoreStay, nil)
+	entry, err := operatorEntry(source.log, audit.StoreStay, "lost", cfg.To.DSN == "")
 	if err != nil {
 		return err
 	}
