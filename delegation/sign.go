@@ -220,9 +220,10 @@ func nestActors(actors []Party) map[string]any {
 }
 
 func joinScopes(scopes []string) string {
-	sorted := slices.Clone(scopes)
-	slices.Sort(sorted)
-	return strings.Join(sorted, " ")
+	if !slices.IsSorted(scopes) {
+		scopes = slices.Sorted(slices.Values(scopes))
+	}
+	return strings.Join(scopes, " ")
 }
 
 // NewJTI makes a UUIDv7 (RFC 9562 §5.7) of a time and random bits.
