@@ -13,6 +13,15 @@ import (
 // unlock is what somebody with the file does first.
 const unlock = `DROP TRIGGER audit_records_no_update; DROP TRIGGER audit_records_no_delete; DROP TRIGGER audit_head_forward`
 
+// What somebody with the server does first; and, for the next test of the same
+// database, how the log becomes what it was.
+var (
+	unlockPostgres = []string{`ALTER TABLE audit_records DISABLE TRIGGER ALL`, `ALTER TABLE audit_head DISABLE TRIGGER ALL`,
+		`CREATE TABLE records AS TABLE audit_records`, `CREATE TABLE head AS TABLE audit_head`}
+	restorePostgres = []string{`TRUNCATE audit_records, audit_head`,
+		`INSERT INTO audit_records SELECT * FROM records`, `INSERT INTO audit_head SELECT * FROM head`}
+)
+
 // forge writes the bytes of a record that says what the attacker wants.
 func forge(t *testing.T, log string, seq int64, prev, resource string) (bytes, leaf string) {
 	t.Helper()
@@ -27,6 +36,26 @@ func forge(t *testing.T, log string, seq int64, prev, resource string) (bytes, l
 // Every kind of damage done with SQL is named, with the exact seq. The log has
 // records 0 to 9.
 func TestTamper(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) {
+		testTamper(t, func(t *testing.T) (*Store, func(...string)) {
+			s, path := filled(t, 10)
+			outside(t, path, unlock)
+			return s, func(statements ...string) { outside(t, path, statements...) }
+		})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		s, admin := openPostgresTest(t)
+		fillLog(t, s, 10)
+		administer(t, admin, unlockPostgres...)
+		testTamper(t, func(t *testing.T) (*Store, func(...string)) {
+			administer(t, admin, restorePostgres...)
+			return s, func(statements ...string) { administer(t, admin, statements...) }
+		})
+	})
+}
+
+// testTamper gets a log of ten records that somebody can write.
+func testTamper(t *testing.T, open func(t *testing.T) (*Store, func(statements ...string))) {
 	set := func(seq int64, bytes, leaf string) string {
 		return fmt.Sprintf(`UPDATE audit_records SET bytes = '%s', leaf = '%s' WHERE seq = %d`, bytes, leaf, seq)
 	}
@@ -160,13 +189,12 @@ func TestTamper(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s, path := filled(t, 10)
+			s, outside := open(t)
 			rows, err := s.Records(t.Context(), audit.Scan{After: -1, Ascending: true, Limit: 100})
 			if err != nil {
 				t.Fatal(err)
 			}
-			outside(t, path, unlock)
-			outside(t, path, test.sql(s.LogID(), rows)...)
+			outside(test.sql(s.LogID(), rows)...)
 			report, err := audit.Verify(t.Context(), s, audit.VerifyConfig{})
 			if err != nil {
 				t.Fatal(err)
@@ -186,6 +214,13 @@ func TestTamper(t *testing.T) {
 func filled(t testing.TB, n int) (*Store, string) {
 	t.Helper()
 	s, path := openTest(t)
+	fillLog(t, s, n)
+	return s, path
+}
+
+// fillLog appends n records.
+func fillLog(t testing.TB, s *Store, n int) {
+	t.Helper()
 	var batch []audit.Write
 	for i := range n {
 		d, err := audit.NewDraft(s.LogID(), audittest.Entry(fmt.Sprint("record ", i)))
@@ -197,12 +232,27 @@ func filled(t testing.TB, n int) (*Store, string) {
 	if _, err := s.Append(context.Background(), batch, 1_700_000_000_000); err != nil {
 		t.Fatal(err)
 	}
-	return s, path
 }
 
 // The triggers stand in the way of whoever does not remove them first.
 func TestRecordsAreNeverChanged(t *testing.T) {
-	s, _ := filled(t, 3)
+	t.Run("sqlite", func(t *testing.T) {
+		s, _ := openTest(t)
+		testNeverChanged(t, s)
+	})
+	t.Run("postgres", func(t *testing.T) {
+		s, admin := openPostgresTest(t)
+		testNeverChanged(t, s)
+		for _, table := range []string{"audit_records", "audit_lids", "audit_head"} {
+			if _, err := admin.Exec(`TRUNCATE ` + table); err == nil {
+				t.Errorf("%s was truncated", table)
+			}
+		}
+	})
+}
+
+func testNeverChanged(t *testing.T, s *Store) {
+	fillLog(t, s, 3)
 	for _, statement := range []string{
 		`UPDATE audit_records SET bytes = 'x' WHERE seq = 1`,
 		`DELETE FROM audit_records WHERE seq = 1`,
