@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/kavach-dev/kavach/audit"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // sweep does all the housekeeping of a part of the server at once.
@@ -21,4 +22,12 @@ func sweep(log audit.Committer, part interface{ Expired() []audit.Expired }) err
 	}
 	_, err := audit.Prune(context.Background(), log, part.Expired()...)
 	return errors.Join(append(errs, err)...)
+}
+
+// count asks the database behind everybody's back.
+func (f *flows) count(query string, args ...any) int {
+	f.t.Helper()
+	var n int
+	must(f.t, storetest.Outside(f.t, f.dsn).QueryRow(query, args...).Scan(&n))
+	return n
 }
