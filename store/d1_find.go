@@ -91,12 +91,9 @@ func (w *d1Writer) look(ctx context.Context, keys []audit.Key, found map[audit.K
 	if err != nil {
 		return err
 	}
-	s, err := d1Bind(`SELECT r.id, r.wrote, r.bytes FROM json_each($1) AS k
-		JOIN audit_records AS r ON r.id = json_extract(k.value, '$[0]') AND r.wrote = json_extract(k.value, '$[1]')`, string(text))
-	if err != nil {
-		return err
-	}
-	result, err := w.client.query(ctx, s)
+	result, err := w.client.query(ctx, d1Statement{SQL: `SELECT r.id, r.wrote, r.bytes FROM json_each(?1) AS k
+		JOIN audit_records AS r ON r.id = json_extract(k.value, '$[0]') AND r.wrote = json_extract(k.value, '$[1]')`,
+		Params: []any{string(text)}})
 	if err != nil {
 		return fmt.Errorf("looking up an id: %w", err)
 	}

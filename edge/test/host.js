@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { Miniflare } from "miniflare";
 
 const input = createInterface({ input: process.stdin });
+const ended = new Promise((resolve) => input.once("close", resolve));
 const first = await new Promise((resolve) => input.once("line", resolve));
 const { databases, rest, rows, schema } = JSON.parse(first);
 
@@ -20,7 +21,6 @@ const host = new Miniflare({
   bindings: { REST_TOKEN: rest, KAVACH_BRIDGE_TOKEN: rows, KAVACH_BRIDGE_MIGRATE_TOKEN: schema },
 });
 console.log(JSON.stringify({ url: (await host.ready).href }));
-input.once("close", async () => {
-  await host.dispose();
-  process.exit(0);
-});
+await ended;
+await host.dispose();
+process.exit(0);
