@@ -202,7 +202,7 @@ func (t *pgTransaction) recordFailure(err error) error {
 // whole runs a batch as if every Change wins, in one pipeline.
 func (t *pgTransaction) whole(ctx context.Context, batch []audit.Write) ([]audit.Outcome, error) {
 	if err := t.connect(ctx); err != nil {
-		return nil, fmt.Errorf("connecting: %w", err)
+		return nil, err
 	}
 	guard := t.known && t.locking == 0
 	var list []request

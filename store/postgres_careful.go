@@ -35,7 +35,7 @@ const (
 // around every Change.
 func (t *pgTransaction) careful(ctx context.Context, batch []audit.Write) ([]audit.Outcome, error) {
 	if err := t.connect(ctx); err != nil {
-		return nil, fmt.Errorf("connecting: %w", err)
+		return nil, err
 	}
 	batch = batch[:min(len(batch), mostSavepoints)]
 	if err := t.prepareBranches(ctx, batch); err != nil {
@@ -161,7 +161,7 @@ func (t *pgTransaction) changes(ctx context.Context, batch []audit.Write) (branc
 // unrecorded is one attempt of appendUnrecorded.
 func (t *pgTransaction) unrecorded(ctx context.Context, change audit.Write) (o audit.Outcome, err error) {
 	if err := t.connect(ctx); err != nil {
-		return o, fmt.Errorf("connecting: %w", err)
+		return o, err
 	}
 	if err := t.refuseClosed(ctx); err != nil {
 		return o, err
