@@ -156,7 +156,12 @@ func (k *Keyring) Rotate(ctx context.Context, by Actor, what Rotation) ([]KeyInf
 	if err := k.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	r, now := k.ring.Load(), k.cfg.Now()
+	return k.rotate(ctx, k.ring.Load(), k.cfg.Now(), by, what)
+}
+
+// rotate is Rotate from one reading of the keys: if there is a newer generation
+// by now, it is lost.
+func (k *Keyring) rotate(ctx context.Context, r *ring, now time.Time, by Actor, what Rotation) ([]KeyInfo, error) {
 	var change audit.Change
 	var made []string
 	for s := range r.slots {
@@ -326,48 +331,4 @@ func (k *Keyring) Reseal(ctx context.Context, by Actor) (int, error) {
 		done++
 	}
 	return done, k.Refresh(ctx)
-}
-
-// Sweep does what is due: it makes the next key where one has signed for
-// KeyringConfig.RotateEvery, makes those that are missing, and deletes those
-// that ended a day ago. Several processes may: each thing is done once.
-func (k *Keyring) Sweep(ctx context.Context) error {
-	if err := k.Refresh(ctx); err != nil {
-		return err
-	}
-	if err := k.ensure(ctx, always...); err != nil {
-		return err
-	}
-	r, now := k.ring.Load(), k.cfg.Now()
-	for s := range r.slots {
-		current, ok := r.signing(s, now)
-		if !ok || k.cfg.RotateEvery <= 0 || r.slots[s][0] != current.row.KID || now.Sub(current.row.Signs) < k.cfg.RotateEvery {
-			continue
-		}
-		_, err := k.Rotate(ctx, Actor{Via: "schedule"}, Rotation{Purpose: s.purpose, Alg: s.alg})
-		if err != nil && !errors.Is(err, audit.ErrConflict) {
-			return err
-		}
-	}
-	for _, kid := range r.order {
-		row := r.keys[kid].row
-		over, before := row.Ends, now.Add(-keysKept)
-		if !row.Revoked.IsZero() {
-			over = row.Revoked
-		}
-		if over.IsZero() || !over.Before(before) {
-			continue
-		}
-		err := k.cfg.Commit.Commit(ctx, audit.Change{
-			Effects: []audit.Effect{k.cfg.Store.RemoveKey(kid, before)},
-			Entries: []audit.Entry{{
-				Action: audit.KeyRemove, Result: audit.Allowed, Resource: kid,
-				Detail: map[string]any{"purpose": row.Purpose, "alg": row.Alg},
-			}},
-		})
-		if err != nil && !errors.Is(err, audit.ErrConflict) {
-			return fmt.Errorf("removing key %s: %w", kid, err)
-		}
-	}
-	return nil
 }
