@@ -290,13 +290,21 @@ func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdCapture puts the last standard output, trimmed, into a variable:
-// capture NAME.
+// cmdCapture puts the last standard output, trimmed, or the group of a pattern
+// in it, into a variable: capture NAME [PATTERN].
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 1 || neg {
-		ts.Fatalf("usage: capture NAME")
+	if len(args) == 0 || len(args) > 2 || neg {
+		ts.Fatalf("usage: capture NAME [PATTERN]")
 	}
-	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+	text := strings.TrimSpace(ts.ReadFile("stdout"))
+	if len(args) == 2 {
+		found := regexp.MustCompile(args[1]).FindStringSubmatch(text)
+		if len(found) != 2 {
+			ts.Fatalf("%s is not in:\n%s", args[1], text)
+		}
+		text = found[1]
+	}
+	ts.Setenv(args[0], text)
 }
 
 // cmdStatus runs a command and compares its exit status: status 2 kavach fly.
