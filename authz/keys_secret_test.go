@@ -79,6 +79,27 @@ func TestNoncesOutliveARotation(t *testing.T) {
 	}
 }
 
+// TestCursorsOutliveARotation: a list is read on after it.
+func TestCursorsOutliveARotation(t *testing.T) {
+	rt := newRegistry(t)
+	reader := audit.NewReader(audit.ReaderConfig{Store: rt.store.Store, Secrets: rt.keys.Cursor})
+	query := audit.Query{Sight: audit.Sight{All: true}, Action: audit.KeyCreate, Ascending: true, Limit: 1}
+	first, err := reader.Entries(context.Background(), query)
+	must(t, err)
+	query.Cursor = first.Next
+	_, err = rt.keys.Rotate(context.Background(), operator, authz.Rotation{Purpose: "cursor", AtOnce: true, Overlap: time.Minute})
+	must(t, err)
+	rt.clock.advance(3 * time.Second)
+	second, err := reader.Entries(context.Background(), query)
+	if err != nil || len(second.Entries) != 1 || second.Next == first.Next {
+		t.Fatalf("%d entries, %v", len(second.Entries), err)
+	}
+	rt.clock.advance(time.Minute)
+	if _, err := reader.Entries(context.Background(), query); !errors.Is(err, audit.ErrCursor) {
+		t.Errorf("a cursor outlives its secret: %v", err)
+	}
+}
+
 // TestSessionsCodesAndTokensOutliveARotation is E12: what the old secrets made
 // works during the overlap and is dead after it.
 func TestSessionsCodesAndTokensOutliveARotation(t *testing.T) {

@@ -37,6 +37,12 @@ type runningMain struct {
 // its own. It is drained with the test.
 func startMain(t *testing.T, args ...string) *runningMain {
 	t.Helper()
+	return startMainAt(t, now, args...)
+}
+
+// startMainAt is startMain with a clock.
+func startMainAt(t *testing.T, clock func() time.Time, args ...string) *runningMain {
+	t.Helper()
 	var grammar cli
 	parser, err := newParser(&grammar, kong.Exit(func(int) {}))
 	if err != nil {
@@ -51,7 +57,7 @@ func startMain(t *testing.T, args ...string) *runningMain {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	stderr := &lockedBuffer{}
-	w := &world{ctx: ctx, stdin: strings.NewReader(""), stdout: io.Discard, stderr: stderr, now: now}
+	w := &world{ctx: ctx, stdin: strings.NewReader(""), stdout: io.Discard, stderr: stderr, now: clock}
 	m := &runningMain{
 		Main:   &Main{Config: grammar.Serve, world: w, Log: slog.New(slog.NewTextHandler(stderr, nil))},
 		stderr: stderr, stop: cancel, ended: make(chan error, 1),
