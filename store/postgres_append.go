@@ -43,7 +43,7 @@ type postgresWriter struct {
 func newPostgresWriter(cfg *pgconn.Config) *postgresWriter {
 	cfg = cfg.Copy()
 	for _, name := range []string{"lock_timeout", "idle_in_transaction_session_timeout"} {
-		cfg.RuntimeParams[name] = strconv.FormatInt(postgresWait.Milliseconds(), 10)
+		preset(cfg.RuntimeParams, name, strconv.FormatInt(postgresWait.Milliseconds(), 10))
 	}
 	return &postgresWriter{cfg: cfg}
 }

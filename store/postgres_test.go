@@ -7,17 +7,13 @@ import (
 
 	"github.com/kavach-dev/kavach/audit/audittest"
 	"github.com/kavach-dev/kavach/store/pgtest"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
-// openPostgresTest opens a fresh database on PostgreSQL that ends with the
-// test, and a way to it for somebody who is the server's administrator.
-func openPostgresTest(t testing.TB) (*Store, *sql.DB) {
+// openPostgresTest opens a fresh database on PostgreSQL that ends with the test.
+func openPostgresTest(t testing.TB) (s *Store, dsn string) {
 	t.Helper()
-	dsn := pgtest.Database(t)
-	admin, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dsn = pgtest.Database(t)
 	s, err := Open(context.Background(), Config{DSN: dsn, Issuer: "https://kavach.example:8420"})
 	if err != nil {
 		t.Fatal(err)
@@ -26,9 +22,8 @@ func openPostgresTest(t testing.TB) (*Store, *sql.DB) {
 		if err := s.Close(); err != nil {
 			t.Errorf("closing the store: %v", err)
 		}
-		admin.Close()
 	})
-	return s, admin
+	return s, dsn
 }
 
 // administer runs SQL as the server's administrator.
@@ -44,7 +39,8 @@ func administer(t testing.TB, admin *sql.DB, statements ...string) {
 // The PostgreSQL adapter keeps the contract of audit.Store.
 func TestContractOnPostgres(t *testing.T) {
 	audittest.RunStore(t, func(t *testing.T) audittest.Fixture {
-		s, admin := openPostgresTest(t)
+		s, dsn := openPostgresTest(t)
+		admin := storetest.Outside(t, dsn)
 		f := fixture(t, s, "")
 		f.Block = func(t *testing.T) func() {
 			administer(t, admin, `CREATE FUNCTION block() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked'; END $$`,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
+	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // unlock is what somebody with the file does first.
@@ -44,7 +45,8 @@ func TestTamper(t *testing.T) {
 		})
 	})
 	t.Run("postgres", func(t *testing.T) {
-		s, admin := openPostgresTest(t)
+		s, dsn := openPostgresTest(t)
+		admin := storetest.Outside(t, dsn)
 		fillLog(t, s, 10)
 		administer(t, admin, unlockPostgres...)
 		testTamper(t, func(t *testing.T) (*Store, func(...string)) {
@@ -241,7 +243,8 @@ func TestRecordsAreNeverChanged(t *testing.T) {
 		testNeverChanged(t, s)
 	})
 	t.Run("postgres", func(t *testing.T) {
-		s, admin := openPostgresTest(t)
+		s, dsn := openPostgresTest(t)
+		admin := storetest.Outside(t, dsn)
 		testNeverChanged(t, s)
 		for _, table := range []string{"audit_records", "audit_lids", "audit_head"} {
 			if _, err := admin.Exec(`TRUNCATE ` + table); err == nil {
