@@ -50,28 +50,6 @@ func TestLogIDIsKept(t *testing.T) {
 	}
 }
 
-// An old kavach refuses a newer schema, to write and to read (E18), and any
-// kavach one whose steps were edited after they ran.
-func TestSchemaOfAnotherBuild(t *testing.T) {
-	for change, want := range map[string]error{
-		`INSERT INTO migrations (version, name, digest, applied) VALUES (9999, 'future', 'x', 1)`: ErrNewerSchema,
-		`ALTER TABLE migrations DROP COLUMN digest`:                                               ErrOtherSchema,
-		`UPDATE migrations SET digest = 'x' WHERE version = 1`:                                    ErrOtherSchema,
-	} {
-		_, path := openTest(t)
-		outside(t, path, change)
-		for _, readOnly := range []bool{false, true} {
-			s, err := Open(t.Context(), Config{DSN: "sqlite:" + path, ReadOnly: readOnly})
-			if !errors.Is(err, want) || !errors.Is(err, ErrStore) {
-				t.Errorf("%s: Open(ReadOnly: %v) = %v, want %v", change, readOnly, err, want)
-			}
-			if err == nil {
-				s.Close()
-			}
-		}
-	}
-}
-
 func TestBadSources(t *testing.T) {
 	dir := t.TempDir()
 	junk := filepath.Join(dir, "junk.db")
