@@ -33,6 +33,7 @@ type postgresWriter struct {
 
 	mu       sync.Mutex // guards everything below and the transaction
 	admitted string     // see backend.admit
+	shut     bool       // close was called
 	link     *link      // nil if there is none
 	used     time.Time  // when link last answered
 	head     audit.Head // where the log ended, if known
@@ -50,6 +51,9 @@ func newPostgresWriter(cfg *pgconn.Config) *postgresWriter {
 
 // connect makes sure that there is a connection that works.
 func (w *postgresWriter) connect(ctx context.Context) error {
+	if w.shut {
+		return fmt.Errorf("%w: it is closed", ErrStore)
+	}
 	if w.link != nil && !w.link.broken() && time.Since(w.used) > idle {
 		if _, err := w.link.exec(ctx, `SELECT 1`); err != nil {
 			w.disconnect()
@@ -108,6 +112,7 @@ func (w *postgresWriter) disconnect() {
 func (w *postgresWriter) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.shut = true
 	w.disconnect()
 	return nil
 }
