@@ -187,7 +187,7 @@ func TestAClientThatIsGone(t *testing.T) {
 	f := newFlows(t)
 	b := f.signedIn("alice")
 	for name, end := range map[string]string{
-		"disabled": `UPDATE clients SET disabled = 1 WHERE id = ?`, "removed": `DELETE FROM clients WHERE id = ?`,
+		"disabled": `UPDATE clients SET disabled = 1 WHERE id = $1`, "removed": `DELETE FROM clients WHERE id = $1`,
 	} {
 		client, a := f.tokens(nil)
 		p := newProof()

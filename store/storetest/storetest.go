@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // for Outside
@@ -34,10 +35,17 @@ func DSN(t testing.TB) string {
 	}
 }
 
+// outside holds the connections of Outside by DSN: a test that asks often waits
+// for one new process of the server.
+var outside sync.Map
+
 // Outside connects to the database as somebody who knows nothing of package
 // store, and may write all of it. Statements number their parameters: $1.
 func Outside(t testing.TB, dsn string) *sql.DB {
 	t.Helper()
+	if open, ok := outside.Load(dsn); ok {
+		return open.(*sql.DB)
+	}
 	driver, source := "pgx", dsn
 	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		driver, source = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
@@ -46,7 +54,11 @@ func Outside(t testing.TB, dsn string) *sql.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.Close() })
+	outside.Store(dsn, db)
+	t.Cleanup(func() {
+		outside.Delete(dsn)
+		db.Close()
+	})
 	return db
 }
 
