@@ -26,8 +26,8 @@ const (
 	arriving = "is cut, and the server gets it all the same, later"
 )
 
-// wire is a connection to PostgreSQL that can be cut where it hurts.
-type wire struct {
+// postgresWire is a connection to PostgreSQL that can be cut where it hurts.
+type postgresWire struct {
 	net.Listener
 	server string
 
@@ -35,13 +35,13 @@ type wire struct {
 	next string // what happens once
 }
 
-func newWire(t *testing.T, server string) *wire {
+func newPostgresWire(t *testing.T, server string) *postgresWire {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{Listener: l, server: server, next: passes}
+	w := &postgresWire{Listener: l, server: server, next: passes}
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for {
@@ -56,14 +56,14 @@ func newWire(t *testing.T, server string) *wire {
 	return w
 }
 
-func (w *wire) set(next string) {
+func (w *postgresWire) set(next string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next = next
 }
 
 // take returns what is to happen to a pipeline, once.
-func (w *wire) take() string {
+func (w *postgresWire) take() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	next := w.next
@@ -71,7 +71,7 @@ func (w *wire) take() string {
 	return next
 }
 
-func (w *wire) carry(client net.Conn) {
+func (w *postgresWire) carry(client net.Conn) {
 	defer client.Close()
 	server, err := net.Dial("tcp", w.server)
 	if err != nil {
@@ -132,7 +132,7 @@ func (w *wire) carry(client net.Conn) {
 func TestLostCommit(t *testing.T) {
 	c := pgtest.Start(t, pgtest.Config{TCP: true})
 	dsn := c.Database(t)
-	w := newWire(t, c.Address())
+	w := newPostgresWire(t, c.Address())
 	s, err := Open(t.Context(), Config{DSN: strings.Replace(dsn, c.Address(), w.Addr().String(), 1), Issuer: "kavach.example"})
 	if err != nil {
 		t.Fatal(err)
