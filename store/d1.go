@@ -44,7 +44,7 @@ type d1Place struct {
 
 var (
 	d1Name   = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
-	d1Bearer = regexp.MustCompile(`^[!-~]{16,4096}$`)
+	d1Bearer = regexp.MustCompile(`^[!-~]{16,1000}$`)
 )
 
 // parseD1 reads a data source. It is https, or http to this machine: the token
