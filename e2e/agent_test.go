@@ -19,7 +19,7 @@ import (
 func (s *server) beside(t *testing.T, args ...string) *server {
 	t.Helper()
 	listen := freeAddress(t)
-	other := &server{t: t, Issuer: s.Issuer, Ops: freeAddress(t), Data: s.Data, listen: listen, site: s.site}
+	other := &server{t: t, Issuer: s.Issuer, Ops: freeAddress(t), Data: s.Data, listen: listen, site: s.site, database: s.database}
 	other.args = append([]string{"serve", "--dev", "--listen", listen, "--issuer", s.Issuer, "--ops", other.Ops, "--data", s.Data, "--git-host", ""}, args...)
 	other.run()
 	t.Cleanup(func() { other.kill(); other.complain() })

@@ -102,7 +102,7 @@ func (c *crew) agentSecretsStayOut(t *testing.T) {
 		t.Errorf("stopping: %v", err)
 	}
 	defer c.run()
-	places := map[string][]byte{"log": []byte(c.output()), "metrics": []byte(metrics)}
+	places := map[string][]byte{"log": []byte(c.output()), "metrics": []byte(metrics), "database": c.kept(t)}
 	// Whatever lies in the data directory: the database, and what else there is. The
 	// agents' own files hold their keys.
 	if err := filepath.WalkDir(c.Data, func(path string, entry fs.DirEntry, err error) error {
@@ -116,7 +116,7 @@ func (c *crew) agentSecretsStayOut(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if len(places["metrics"]) == 0 || !bytes.Contains(places["kavach.db"], []byte("rs.access")) {
+	if len(places["metrics"]) == 0 || !bytes.Contains(places["database"], []byte("rs.access")) {
 		t.Error("not every place was read")
 	}
 	for place, raw := range places {

@@ -227,7 +227,7 @@ var endpointAttacks = []attackRow{
 // raw sends bytes on a connection of its own and reads until it is closed.
 func (a *attack) raw(t *testing.T, text string) string {
 	t.Helper()
-	connection, err := net.Dial("tcp", strings.TrimPrefix(a.Issuer, "http://"))
+	connection, err := net.Dial("tcp", a.direct())
 	if err != nil {
 		t.Fatal(err)
 	}

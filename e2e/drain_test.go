@@ -21,7 +21,7 @@ func TestDrain(t *testing.T) {
 
 	c := register(t, s.Issuer)
 	body := url.Values{"grant_type": {"refresh_token"}, "client_id": {c.ID}, "refresh_token": {"none"}}.Encode()
-	slow, err := net.Dial("tcp", strings.TrimPrefix(s.Issuer, "http://"))
+	slow, err := net.Dial("tcp", s.direct())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -21,8 +22,9 @@ type cluster struct {
 	in    io.Writer
 	lines *bufio.Scanner
 	mu    sync.Mutex
-	// DSN is of the database that kavach uses, Host the directory of its socket.
-	DSN, Host, Port string
+	// DSN is of the database that kavach uses, Host the directory of its socket,
+	// Dir what the cluster is in, Bin where its programs are.
+	DSN, Host, Port, Dir, Bin string
 }
 
 // clusterProgram builds the program once.
@@ -38,46 +40,60 @@ var clusterProgram = sync.OnceValues(func() (string, error) {
 })
 
 // clusterAnswer is a line of the program.
-type clusterAnswer struct{ Error, DSN, Dir string }
+type clusterAnswer struct{ Error, DSN, Dir, Bin string }
 
 // newCluster starts a cluster with a database for kavach. inside is as in site.
 func newCluster(t *testing.T, inside []string, flags ...string) *cluster {
 	t.Helper()
-	program, err := clusterProgram()
+	c, end, err := openCluster(inside, flags...)
+	if end != nil {
+		t.Cleanup(end)
+	}
+	need(t, "PostgreSQL", err == nil || !strings.Contains(err.Error(), "no PostgreSQL here"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	c.t = t
+	c.DSN = c.do("database kavach").DSN
+	c.Host, c.Port = socketOf(t, c.DSN)
+	return c
+}
+
+// openCluster starts a cluster that lives until end is called.
+func openCluster(inside []string, flags ...string) (c *cluster, end func(), err error) {
+	program, err := clusterProgram()
+	if err != nil {
+		return nil, nil, err
 	}
 	line := append(append([]string{}, inside...), append([]string{program}, flags...)...)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	drained := make(chan struct{})
 	exited, err := spawn(cmd, drained)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	t.Cleanup(func() {
+	end = func() {
 		in.Close()
 		_, _ = io.Copy(io.Discard, out)
 		close(drained)
 		<-exited
-	})
-	c := &cluster{t: t, in: in, lines: bufio.NewScanner(out)}
-	first := c.answer()
-	need(t, "PostgreSQL", !strings.Contains(first.Error, "no PostgreSQL here"))
-	if first.Error != "" {
-		t.Fatal(first.Error)
 	}
-	c.DSN = c.do("database kavach").DSN
-	c.Host, c.Port = socketOf(t, c.DSN)
-	return c
+	c = &cluster{in: in, lines: bufio.NewScanner(out)}
+	first := c.answer()
+	if first.Error != "" {
+		return nil, end, errors.New(first.Error)
+	}
+	c.Dir, c.Bin = first.Dir, first.Bin
+	return c, end, nil
 }
 
 // socketOf is where the server of a DSN listens.
@@ -115,7 +131,7 @@ func (c *cluster) do(format string, args ...any) clusterAnswer {
 	return a
 }
 
-// onPostgres is a server on the cluster's database.
+// serve is a server on the cluster's database.
 func (c *cluster) serve(t *testing.T, flags ...string) *server {
 	t.Helper()
 	return startIn(t, site{DB: c.DSN}, append(loadFlags, flags...)...)

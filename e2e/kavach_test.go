@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 		panic(fmt.Sprintf("building kavach: %v", err))
 	}
 	code := m.Run()
+	endSharedCluster()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -60,6 +61,10 @@ type server struct {
 	site   site
 	cmd    *exec.Cmd
 	exited chan error
+	// replicas are the processes, if they are several; then Issuer and Ops are of
+	// the proxy before them and there is no cmd.
+	replicas []*server
+	database *database // theirs
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -105,7 +110,8 @@ func (p site) command(args ...string) *exec.Cmd {
 }
 
 // start runs `kavach serve --dev` on addresses and a directory of its own and
-// waits until it accepts. It is stopped with the test.
+// waits until it accepts. It is stopped with the test. KAVACH_E2E_STORE=replicas
+// makes it three processes on PostgreSQL behind a proxy (replicas_test.go).
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	return startIn(t, site{}, args...)
@@ -114,6 +120,9 @@ func start(t *testing.T, args ...string) *server {
 // startIn is start on another site.
 func startIn(t *testing.T, p site, args ...string) *server {
 	t.Helper()
+	if os.Getenv("KAVACH_E2E_STORE") == "replicas" && p.Data == "" && p.DB == "" && p.Inside == nil {
+		return startReplicas(t, args...)
+	}
 	if p.Data == "" {
 		p.Data = filepath.Join(t.TempDir(), "data")
 	}
@@ -127,6 +136,12 @@ func startIn(t *testing.T, p site, args ...string) *server {
 
 func (s *server) run() {
 	s.t.Helper()
+	for _, r := range s.replicas {
+		r.run()
+	}
+	if s.replicas != nil {
+		return
+	}
 	s.cmd = s.site.command(s.args...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -179,6 +194,9 @@ func spawn(cmd *exec.Cmd, drained <-chan struct{}) (exited chan error, err error
 
 // kill ends the server as a power cut would.
 func (s *server) kill() {
+	for _, r := range s.replicas {
+		r.kill()
+	}
 	if s.cmd == nil {
 		return
 	}
@@ -189,6 +207,9 @@ func (s *server) kill() {
 
 // stop asks the server to drain and returns how it ended.
 func (s *server) stop() error {
+	if s.replicas != nil {
+		return stopAll(s.replicas)
+	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	err := <-s.exited
 	s.cmd = nil
@@ -196,6 +217,13 @@ func (s *server) stop() error {
 }
 
 func (s *server) output() string {
+	var all strings.Builder
+	for _, r := range s.replicas {
+		all.WriteString(r.output())
+	}
+	if s.replicas != nil {
+		return all.String()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
