@@ -48,8 +48,8 @@ type CopyReport struct {
 	Copied int64
 	// Rows counts the rows of the other tables, by table.
 	Rows map[string]int64
-	// Closed is for how long nothing could be written: 0 unless this run
-	// closed the source.
+	// Closed is for how long this run kept the source closed. If Copy failed
+	// and it is not 0, the source is closed still.
 	Closed time.Duration
 	// Done says that the deployment lives in the target, Before that it
 	// already did.
@@ -63,9 +63,9 @@ type CopyReport struct {
 // target. Whatever ends it, it goes on where it was when it is called again; at
 // no time are both open. A source that is closed stays so: CancelCopy opens it.
 func Copy(ctx context.Context, cfg CopyConfig) (report *CopyReport, err error) {
-	source, err := openAny(ctx, cfg.From)
+	source, err := openSource(ctx, cfg.From)
 	if err != nil {
-		return nil, fmt.Errorf("the source: %w", err)
+		return nil, err
 	}
 	c := newCopier(source, cfg.Progress)
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -80,25 +80,22 @@ func Copy(ctx context.Context, cfg CopyConfig) (report *CopyReport, err error) {
 		c.report.Done, c.report.Before = done, done
 		return c.report, err
 	}
+	closed := time.Now()
 	if moved == "" {
 		if err := c.catchUp(ctx); err != nil || cfg.KeepServing {
 			return c.report, err
 		}
+		closed = time.Now()
 		if err := c.closeSource(ctx, kindOf(cfg.To.DSN)); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.rest(ctx, still{source}); err != nil {
-		return nil, err
+	err = c.rest(ctx, still{source})
+	if err == nil {
+		err = c.complete(ctx, "", nil)
 	}
-	if err := c.complete(ctx, "", nil); err != nil {
-		return nil, err
-	}
-	if moved == "" {
-		c.report.Closed = time.Since(c.closedAt)
-	}
-	c.report.Done = true
-	return c.report, nil
+	c.report.Closed, c.report.Done = time.Since(closed), err == nil
+	return c.report, err
 }
 
 // copier fills one target.
@@ -112,7 +109,6 @@ type copier struct {
 	// at is where the log of the target ends, read how much of it was read
 	// back.
 	at, read audit.Head
-	closedAt time.Time
 }
 
 func newCopier(source *Store, progress Progress) *copier {
@@ -154,6 +150,23 @@ func parseMark(closed string) (mark, bool) {
 
 // newMark is a random word.
 func newMark() string { return strings.ToLower(rand.Text()[:16]) }
+
+// openSource opens the source in whatever state, and makes none.
+func openSource(ctx context.Context, cfg Config) (*Store, error) {
+	there := cfg
+	there.ReadOnly = true
+	s, err := openAny(ctx, there)
+	if err == nil {
+		err = s.Close()
+	}
+	if err == nil {
+		s, err = openAny(ctx, cfg)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the source: %w", err)
+	}
+	return s, nil
+}
 
 // sourceState returns the id of the copy that closed the source, "" if it is
 // open.
@@ -242,7 +255,6 @@ func (c *copier) found(ctx context.Context) error {
 
 // closeSource ends writing at the source, with an entry that says so.
 func (c *copier) closeSource(ctx context.Context, kind string) error {
-	c.closedAt = time.Now()
 	entry, err := operatorEntry(c.source.log, audit.StoreMove, "to", kind)
 	if err != nil {
 		return err

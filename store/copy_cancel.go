@@ -15,9 +15,9 @@ import (
 // An empty cfg.To.DSN says that the target is destroyed. Nobody can check that:
 // if it is not, the deployment can live twice.
 func CancelCopy(ctx context.Context, cfg CopyConfig) (err error) {
-	source, err := openAny(ctx, cfg.From)
+	source, err := openSource(ctx, cfg.From)
 	if err != nil {
-		return fmt.Errorf("the source: %w", err)
+		return err
 	}
 	c := newCopier(source, nil)
 	defer func() { err = errors.Join(err, c.close()) }()

@@ -493,6 +493,9 @@ func TestCopyTargets(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to Config) {
 		ctx := context.Background()
 		life(t, from, 1, 1, 3)
+		if _, err := Copy(ctx, CopyConfig{From: at(places["sqlite"](t)), To: to}); !errors.Is(err, ErrNoDatabase) {
+			t.Errorf("from nothing: %v", err)
+		}
 		if _, err := Copy(ctx, CopyConfig{From: from, To: from}); !errors.Is(err, ErrLive) {
 			t.Errorf("to itself: %v", err)
 		}

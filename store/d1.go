@@ -109,16 +109,21 @@ func (s *Store) openD1(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%w: D1 wants a token of 16 visible characters or more", ErrConfig)
 	}
 	client := newD1Client(place, cfg.Token)
-	db := sql.OpenDB(d1Connector{client})
-	// Requests of one connection wait for each other; the bound is politeness.
-	db.SetMaxOpenConns(d1Connections)
-	db.SetMaxIdleConns(d1Connections)
-	s.read = &reader{db: db, questions: true}
+	s.read = d1Reader(client)
 	if cfg.ReadOnly {
 		return s.checkSchema(ctx, "d1")
 	}
 	s.write = &d1Writer{client: client}
 	return s.migrateD1(ctx, client, cfg.Issuer)
+}
+
+// d1Reader is the pool for reads. It holds no connection, and bounds how many
+// requests are under way.
+func d1Reader(client *d1Client) *reader {
+	db := sql.OpenDB(d1Connector{client})
+	db.SetMaxOpenConns(d1Connections)
+	db.SetMaxIdleConns(d1Connections)
+	return &reader{db: db, questions: true}
 }
 
 // d1Writer is the write path on D1. There is no connection and no transaction

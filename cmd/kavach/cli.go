@@ -20,6 +20,9 @@ type cli struct {
 	Key      keyCmds      `cmd:"" group:"operator" help:"The server's signing keys."`
 	Audit    auditCmds    `cmd:"" group:"operator" help:"The log of everything that was decided."`
 	Migrate  migrateCmd   `cmd:"" group:"operator" help:"Create or upgrade the database schema, then exit."`
+	Store    storeCmds    `cmd:"" group:"operator" help:"The database that a deployment lives in."`
+	Backup   backupCmd    `cmd:"" group:"operator" help:"Write the deployment into one file, while it serves."`
+	Restore  restoreCmd   `cmd:"" group:"operator" help:"Bring a backup into an empty database."`
 
 	Holder      holderCmds      `cmd:"" group:"offline" help:"Keys that hold a delegation."`
 	Delegate    delegateCmd     `cmd:"" group:"offline" help:"Derive a narrower link from a chain, offline."`

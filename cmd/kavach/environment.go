@@ -15,7 +15,7 @@ import (
 // that an image sets is no agent's version, a KAVACH_ROLE makes nobody an
 // operator, and a KAVACH_WITHOUT answers no question that `kavach verify` asks.
 var configuring = map[string]bool{
-	"dev": true, "data": true, "db": true, "db-file": true, "secret-file": true, "issuer": true,
+	"dev": true, "data": true, "db": true, "db-file": true, "d1-token-file": true, "secret-file": true, "issuer": true,
 	"ops": true, "key-file": true, "json": true,
 }
 

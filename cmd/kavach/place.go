@@ -20,12 +20,15 @@ import (
 // command take them, with the same defaults, so that a command finds what the
 // server beside it uses.
 type placeFlags struct {
-	Dev        bool        `help:"Trying things out: data in ./.kavach-dev, operator dev with password dev. NOT SAFE."`
-	Data       string      `placeholder:"DIR" help:"Folder for what kavach keeps (./kavach-data, with --dev ./.kavach-dev)."`
-	DB         databaseURL `name:"db" placeholder:"URL" help:"Database (sqlite:DATA/kavach.db)."`
-	DBFile     string      `name:"db-file" placeholder:"FILE" help:"File that holds the URL of the database, for one with a password in it."`
-	SecretFile string      `placeholder:"FILE" help:"The secret that opens the keys in the database (DATA/secret)."`
-	Issuer     string      `placeholder:"URL" help:"The address clients know this server by: https, or http on this machine (http://LISTEN)."`
+	Dev         bool        `help:"Trying things out: data in ./.kavach-dev, operator dev with password dev. NOT SAFE."`
+	Data        string      `placeholder:"DIR" help:"Folder for what kavach keeps (./kavach-data, with --dev ./.kavach-dev)."`
+	DB          databaseURL `name:"db" placeholder:"URL" help:"Database (sqlite:DATA/kavach.db)."`
+	DBFile      string      `name:"db-file" placeholder:"FILE" help:"File that holds the URL of the database, for one with a password in it."`
+	D1TokenFile string      `name:"d1-token-file" placeholder:"FILE" help:"File that holds the token for a database on D1, if KAVACH_D1_TOKEN does not."`
+	SecretFile  string      `placeholder:"FILE" help:"The secret that opens the keys in the database (DATA/secret)."`
+	Issuer      string      `placeholder:"URL" help:"The address clients know this server by: https, or http on this machine (http://LISTEN)."`
+
+	d1Token store.Token // read by resolve
 }
 
 // Default places.
@@ -48,6 +51,9 @@ func (p *placeFlags) resolve() error {
 		return err
 	}
 	p.DBFile = "" // read
+	if p.d1Token, err = p.DB.token(p.D1TokenFile); err != nil {
+		return err
+	}
 	if p.SecretFile == "" {
 		p.SecretFile = filepath.Join(p.Data, "secret")
 	}
@@ -59,7 +65,7 @@ func (p *placeFlags) resolve() error {
 
 // storeConfig is how the database is opened.
 func (p *placeFlags) storeConfig() store.Config {
-	return store.Config{DSN: p.DB.Reveal(), Issuer: p.issuerOrDefault()}
+	return store.Config{DSN: p.DB.Reveal(), Token: p.d1Token, Issuer: p.issuerOrDefault()}
 }
 
 // makeData creates the data folder, for its owner alone, if anything is kept
@@ -154,6 +160,12 @@ func openError(db databaseURL, err error) error {
 		return withHint(opened, "use the kavach that wrote it, or a newer one")
 	case errors.Is(err, store.ErrOtherSchema):
 		return withHint(opened, "use the build that made it; what --dev keeps can be deleted")
+	case errors.Is(err, store.ErrMoved):
+		return withHint(opened, "name the database that it was moved to with --db")
+	case errors.Is(err, store.ErrIncomplete):
+		return withHint(opened, "run the `kavach store copy` or `kavach restore` that fills it once more")
+	case errors.Is(err, store.ErrBackup):
+		return withHint(opened, "`kavach restore FILE` restores from it")
 	case errors.Is(err, store.ErrConfig):
 		return usage(opened, databaseHint)
 	case errors.Is(err, store.ErrNoDatabase) && strings.Contains(err.Error(), "readonly database"):
