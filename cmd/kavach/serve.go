@@ -41,6 +41,8 @@ type serveCmd struct {
 
 	RotateKeys time.Duration `default:"2160h" help:"Age at which the next key is made, of every purpose; 0s makes none (${default})."`
 
+	DrainDelay time.Duration `default:"0s" help:"How long after SIGTERM requests are still taken while /readyz says 503: give a load balancer the time to notice (${default})."`
+
 	GitHost string `default:"127.0.0.1:8422" placeholder:"ADDR" help:"With --dev: address of the git host of the case study; empty makes none (${default})."`
 
 	DPoPNonce bool `name:"dpop-nonce" help:"Ask for a nonce of this server in every DPoP proof."`
@@ -54,6 +56,9 @@ const maxTTL = time.Hour
 // minRotateKeys keeps the key set small: a key stays in it for an hour after it
 // signed last.
 const minRotateKeys = 2 * time.Hour
+
+// maxDrainDelay is less than what supervisors wait before they kill.
+const maxDrainDelay = time.Minute
 
 // Run serves until the process is told to stop.
 func (c *serveCmd) Run(w *world) error {
@@ -97,6 +102,9 @@ func (c *serveCmd) check() error {
 	}
 	if c.RotateKeys != 0 && c.RotateKeys < minRotateKeys {
 		return usagef("0s turns it off; `kavach key rotate` does it by hand", "--rotate-keys %s is less than %s", c.RotateKeys, minRotateKeys)
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
+		return usagef("5s is enough for most load balancers", "--drain-delay %s is not between 0s and %s", c.DrainDelay, maxDrainDelay)
 	}
 	if c.RefreshReplay < 0 {
 		return usagef("0s turns it off", "--refresh-replay %s is negative", c.RefreshReplay)

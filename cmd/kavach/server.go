@@ -52,8 +52,12 @@ const (
 	idleTimeout   = 120 * time.Second
 )
 
-// Draining: in-flight requests get drainTimeout, then the last records are
-// written, and all of it ends within ten seconds.
+// answerTimeout is how long a request may take to be answered: what the database
+// has not said by then is 503, and nothing is handed out.
+const answerTimeout = 9 * time.Second
+
+// Draining: after --drain-delay in-flight requests get drainTimeout, then the
+// last records are written, and all of it ends within ten seconds more.
 const (
 	drainTimeout = 8 * time.Second
 	stopTimeout  = 10 * time.Second
@@ -133,7 +137,7 @@ func (m *Main) Serve(ctx context.Context) error {
 	ended := make(chan error, 2)
 	go func() { ended <- operations.Serve(m.listeners[1]) }()
 	go func() { ended <- public.Serve(listener) }()
-	keeping, stopKeeping := context.WithCancel(ctx)
+	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	var keepers sync.WaitGroup
 	keepers.Go(func() { m.keep(keeping, settleInterval, m.settle) })
 	keepers.Go(func() { m.keep(keeping, sweepInterval, m.sweep) })
@@ -149,6 +153,7 @@ func (m *Main) Serve(ctx context.Context) error {
 	m.ops.draining.Store(true)
 	if err == nil {
 		m.world.note("draining")
+		time.Sleep(m.Config.DrainDelay)
 	}
 	stopKeeping()
 	stopGit()
@@ -207,7 +212,28 @@ func (m *Main) handler() http.Handler {
 		outer.HandleFunc("/", nowhere)
 		root = outer
 	}
-	return m.ops.metrics.measure(m.recovering(strict(root)))
+	return m.ops.metrics.measure(m.leaving(m.recovering(strict(inTime(root)))))
+}
+
+// leaving ends the connection with the answer once this process drains: whoever
+// keeps connections, such as a proxy, would use one again in the moment in which
+// it is closed, and could not know whether the request was done.
+func (m *Main) leaving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.ops.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// inTime gives a request the deadline that its reads and commits have together.
+func inTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // strict stands before a ServeMux, which would answer every other spelling of a
