@@ -9,6 +9,9 @@
 // What only one database understands (triggers) stands in a file
 // NNNN_noun.<adapter>.sql beside it, run in the same transaction after the
 // portable part; there a statement ends with a line that is ";;" alone.
+//
+// roles.postgres.sql is no step: it gives the role that serves what it needs,
+// and is run again after every migration.
 package migrations
 
 import (
@@ -71,6 +74,20 @@ func load(fsys fs.FS, adapter string) ([]Migration, error) {
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// Grants returns the statements of roles.postgres.sql for a role, which is given
+// as an identifier in quotes.
+func Grants(quoted string) ([]string, error) {
+	body, err := fs.ReadFile(files, "roles.postgres.sql")
+	if err != nil {
+		return nil, fmt.Errorf("reading the grants: %w", err)
+	}
+	statements := split(string(body), ";\n")
+	for i := range statements {
+		statements[i] = strings.ReplaceAll(statements[i], `:"role"`, quoted)
+	}
+	return statements, nil
 }
 
 // split cuts a file into statements. Comment lines go, so that a ";" in prose

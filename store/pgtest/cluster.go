@@ -90,8 +90,17 @@ func (c *Cluster) DSN(database string) string {
 	return c.As(superuser, database)
 }
 
-// As is the URL of a database for another role, over the unix socket.
+// As is the URL of a database for another role, over the unix socket. A server
+// that is not ours may want a password of that role's (PGPASSFILE).
 func (c *Cluster) As(role, database string) string {
+	if c.foreign != "" {
+		u, err := url.Parse(c.DSN(database))
+		if err != nil {
+			return c.foreign // pgx says what is wrong
+		}
+		u.User = url.User(role)
+		return u.String()
+	}
 	u := url.URL{Scheme: "postgres", User: url.User(role), Host: "", Path: "/" + database,
 		RawQuery: url.Values{"host": {c.run}, "port": {strconv.Itoa(c.port)}}.Encode()}
 	return u.String()

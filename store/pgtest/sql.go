@@ -40,8 +40,15 @@ func (c *Cluster) admin(database string) string {
 }
 
 // Create makes an empty database.
-func (c *Cluster) Create(database string) error {
-	return c.Exec(superuser, "CREATE DATABASE "+pgx.Identifier{database}.Sanitize())
+func (c *Cluster) Create(database string) error { return c.create(database, "") }
+
+// create makes a database, a copy of a template if there is one.
+func (c *Cluster) create(database, template string) error {
+	statement := "CREATE DATABASE " + pgx.Identifier{database}.Sanitize()
+	if template != "" {
+		statement += " TEMPLATE " + pgx.Identifier{template}.Sanitize()
+	}
+	return c.Exec(superuser, statement)
 }
 
 // drop removes a database and whoever uses it.

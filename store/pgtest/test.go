@@ -37,11 +37,10 @@ func end(t testing.TB, c *Cluster) {
 	}
 }
 
-// Database returns the DSN of a fresh, empty database that ends with the test,
-// as its owner and superuser. It is on the server that KAVACH_TEST_POSTGRES
-// names (a postgres URL of a user who may create databases), or else on a
-// cluster that the tests of this process share.
-func Database(t testing.TB) string {
+// Shared is the cluster that the tests of this process share: the server that
+// KAVACH_TEST_POSTGRES names (a postgres URL of a superuser), or one of our own.
+// A test makes databases there and leaves the server alone.
+func Shared(t testing.TB) *Cluster {
 	t.Helper()
 	shared.Do(func() {
 		if dsn := os.Getenv("KAVACH_TEST_POSTGRES"); dsn != "" {
@@ -53,15 +52,29 @@ func Database(t testing.TB) string {
 	if shared.err != nil {
 		give(t, shared.err)
 	}
-	return shared.cluster.Database(t)
+	return shared.cluster
+}
+
+// Database returns the DSN of a fresh, empty database on the shared cluster that
+// ends with the test, as superuser.
+func Database(t testing.TB) string {
+	t.Helper()
+	return Shared(t).Database(t)
 }
 
 // Database returns the DSN of a fresh, empty database of c that ends with the
 // test, as superuser.
 func (c *Cluster) Database(t testing.TB) string {
 	t.Helper()
+	return c.DSN(c.Copy(t, ""))
+}
+
+// Copy returns the name of a copy of a database of c, to which nobody is
+// connected, that ends with the test. Without a template it is empty.
+func (c *Cluster) Copy(t testing.TB, template string) string {
+	t.Helper()
 	name := newName()
-	if err := c.Create(name); err != nil {
+	if err := c.create(name, template); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -69,7 +82,7 @@ func (c *Cluster) Database(t testing.TB) string {
 			t.Errorf("dropping the database of this test: %v", err)
 		}
 	})
-	return c.DSN(name)
+	return name
 }
 
 // Standby runs a second cluster that follows c by streaming replication, and

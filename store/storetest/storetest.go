@@ -3,11 +3,15 @@
 //
 //	KAVACH_TEST_STORE=postgres go test ./authz ./api ./mcp ./people
 //
-// runs all of them on PostgreSQL (see pgtest).
+// runs all of them on PostgreSQL (see pgtest), as a role that may do what
+// `kavach migrate --grant` gives it and no more.
 package storetest
 
 import (
+	"context"
 	"database/sql"
+	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +21,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // for Outside
 	_ "modernc.org/sqlite"             // for Outside
 
+	"github.com/kavach-dev/kavach/store"
 	"github.com/kavach-dev/kavach/store/pgtest"
 )
 
@@ -28,11 +33,53 @@ func DSN(t testing.TB) string {
 	case "", "sqlite":
 		return "sqlite:" + filepath.Join(t.TempDir(), "kavach.db")
 	case "postgres":
-		return pgtest.Database(t)
+		return postgres(t)
 	default:
 		t.Fatalf("KAVACH_TEST_STORE=%s: want sqlite or postgres", kind)
 		return ""
 	}
+}
+
+// server is the role that the stores of the tests connect as.
+const server = "kavach_server"
+
+// template is the database of which every test gets a copy: its schema is made
+// once in a process.
+var template struct {
+	sync.Once
+	name string
+	err  error
+}
+
+// postgres makes a database for a test. On a server that is not ours it is
+// empty, and its owner's.
+func postgres(t testing.TB) string {
+	t.Helper()
+	c := pgtest.Shared(t)
+	if os.Getenv("KAVACH_TEST_POSTGRES") != "" {
+		return c.Database(t)
+	}
+	template.Do(func() { template.name, template.err = makeTemplate(c) })
+	if template.err != nil {
+		t.Fatal(template.err)
+	}
+	return c.As(server, c.Copy(t, template.name))
+}
+
+// makeTemplate makes a database with the schema, and the role that serves.
+func makeTemplate(c *pgtest.Cluster) (string, error) {
+	const name = "kavach_template"
+	if err := c.Create(name); err != nil {
+		return "", err
+	}
+	if err := c.Exec(name, "CREATE ROLE "+server+" LOGIN"); err != nil {
+		return "", err
+	}
+	s, err := store.Open(context.Background(), store.Config{DSN: c.DSN(name), Issuer: "https://kavach.example"})
+	if err != nil {
+		return "", err
+	}
+	return name, errors.Join(s.GrantServing(context.Background(), server), s.Close())
 }
 
 // outside holds the connections of Outside by DSN: a test that asks often waits
@@ -49,6 +96,8 @@ func Outside(t testing.TB, dsn string) *sql.DB {
 	driver, source := "pgx", dsn
 	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		driver, source = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
+	} else if u, err := url.Parse(dsn); err == nil && u.User.Username() == server {
+		source = pgtest.Shared(t).DSN(strings.TrimPrefix(u.Path, "/"))
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {
