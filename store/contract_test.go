@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kavach-dev/kavach/audit"
@@ -30,20 +31,38 @@ func openTest(t testing.TB) (*Store, string) {
 // writer is the connection of a Store on SQLite.
 func (s *Store) writer() *writer { return s.write.(*writer) }
 
-// outside runs SQL as somebody who can write the file: another connection,
-// which knows nothing of this package.
-func outside(t testing.TB, path string, statements ...string) {
+// elsewhere is a connection to a database of somebody who can write it, and
+// knows nothing of this package.
+func elsewhere(t testing.TB, dsn string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	driver, source := "pgx", dsn
+	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, source)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// administer runs SQL elsewhere.
+func administer(t testing.TB, db *sql.DB, statements ...string) {
+	t.Helper()
 	for _, s := range statements {
 		if _, err := db.Exec(s); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}
 	}
+}
+
+// outside runs SQL as somebody who can write the file.
+func outside(t testing.TB, path string, statements ...string) {
+	t.Helper()
+	db := elsewhere(t, "sqlite:"+path)
+	defer db.Close()
+	administer(t, db, statements...)
 }
 
 // fixture is the toy table of the contract test: the settings.

@@ -15,7 +15,6 @@ import (
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/migrations"
 	"github.com/kavach-dev/kavach/store/pgtest"
-	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // adapterOf is the name of the migrations of a data source.
@@ -33,7 +32,7 @@ func age(t *testing.T, dsn string, version int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db := storetest.Outside(t, dsn)
+	db := elsewhere(t, dsn)
 	db.SetMaxOpenConns(1)
 	exec := func(query string, args ...any) {
 		t.Helper()
@@ -67,7 +66,7 @@ func schemaOf(t *testing.T, dsn string) (list []string) {
 			UNION ALL SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = current_schema()
 			UNION ALL SELECT 'trigger ' || trigger_name || ' ' || event_object_table || event_manipulation FROM information_schema.triggers`
 	}
-	rows, err := storetest.Outside(t, dsn).Query(query)
+	rows, err := elsewhere(t, dsn).Query(query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +95,7 @@ func versions(db *sql.DB) (n int) {
 // steps are taken, or when it is done.
 func killAt(t *testing.T, dsn string, version int) (reached int) {
 	t.Helper()
-	db := storetest.Outside(t, dsn)
+	db := elsewhere(t, dsn)
 	cmd, out := startWriter(t, dsn, "open")
 	ended := make(chan struct{})
 	go func() { lines(out); close(ended) }()
@@ -149,7 +148,7 @@ func TestProcessesMigrate(t *testing.T) {
 		if u, _, err := s.UserByID(t.Context(), "usr_a"); err != nil || u.Name != "alice" || s.LogID() != "kavach.example/audit/01234567" {
 			t.Errorf("what was there: %+v, %v, log %s", u, err, s.LogID())
 		}
-		if n := versions(storetest.Outside(t, dsn)); n != len(steps) {
+		if n := versions(elsewhere(t, dsn)); n != len(steps) {
 			t.Errorf("%d steps of %d", n, len(steps))
 		}
 		fresh := "sqlite:" + filepath.Join(t.TempDir(), "fresh.db")
@@ -181,7 +180,7 @@ func TestSchemaOfAnotherBuild(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		db := storetest.Outside(t, dsn)
+		db := elsewhere(t, dsn)
 		for _, c := range []struct {
 			do, undo string
 			want     error

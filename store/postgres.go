@@ -47,10 +47,12 @@ func (s *Store) openPostgres(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	s.read = readPostgres(pg.Copy(), reads)
 	if !cfg.ReadOnly {
+		s.read = readPostgres(pg.Copy(), reads, postgresWait)
 		return nil
 	}
+	// Nobody is served: who verifies a log of any size waits for it.
+	s.read = readPostgres(pg.Copy(), reads, 0)
 	if err := s.read.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoDatabase, unreachable(err))
 	}
@@ -64,10 +66,11 @@ func preset(params map[string]string, name, value string) {
 	}
 }
 
-// readPostgres returns the pool for reads. Every one of them ends: the server
-// gives up after statement_timeout, and the reader when no answer comes.
-func readPostgres(pg *pgx.ConnConfig, connections int) *reader {
-	preset(pg.RuntimeParams, "statement_timeout", strconv.FormatInt(postgresWait.Milliseconds(), 10))
+// readPostgres returns the pool for reads. Every one of them ends, if there is a
+// limit: the server gives up after statement_timeout, and the reader when no
+// answer comes.
+func readPostgres(pg *pgx.ConnConfig, connections int, limit time.Duration) *reader {
+	preset(pg.RuntimeParams, "statement_timeout", strconv.FormatInt(limit.Milliseconds(), 10))
 	db := stdlib.OpenDB(*pg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
 		// Not a parameter of the session: pgx would take the server for one that
 		// only reads, where the URL wants one that writes.
@@ -76,7 +79,7 @@ func readPostgres(pg *pgx.ConnConfig, connections int) *reader {
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &reader{db: db, limit: postgresWait}
+	return &reader{db: db, limit: limit, idle: connections}
 }
 
 // withoutSource is what pgx says of a URL it cannot read, without the URL: it

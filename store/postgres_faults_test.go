@@ -13,7 +13,6 @@ import (
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
 	"github.com/kavach-dev/kavach/store/pgtest"
-	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // Replicas that want the same rows in different orders never deadlock, because
@@ -23,7 +22,7 @@ func TestHotRows(t *testing.T) {
 	const rows, replicas, callers, each = 20, 3, 4, 30
 	name := func(i int) string { return fmt.Sprint("hot", i) }
 	for i := range rows {
-		administer(t, storetest.Outside(t, dsn), `INSERT INTO settings (name, value) VALUES ('`+name(i)+`', '')`)
+		administer(t, elsewhere(t, dsn), `INSERT INTO settings (name, value) VALUES ('`+name(i)+`', '')`)
 	}
 	var wait sync.WaitGroup
 	for range replicas {
@@ -126,17 +125,17 @@ func TestManyLosers(t *testing.T) {
 func TestLogRefusesOnPostgres(t *testing.T) {
 	for name, block := range map[string]func(t *testing.T, dsn string) (unblock func()){
 		"privilege": func(t *testing.T, dsn string) func() {
-			admin := storetest.Outside(t, dsn)
+			admin := elsewhere(t, dsn)
 			administer(t, admin, `REVOKE INSERT ON audit_records FROM app_`+databaseOf(t, dsn))
 			return func() { administer(t, admin, `GRANT INSERT ON audit_records TO app_`+databaseOf(t, dsn)) }
 		},
 		"no head privilege": func(t *testing.T, dsn string) func() {
-			admin := storetest.Outside(t, dsn)
+			admin := elsewhere(t, dsn)
 			administer(t, admin, `REVOKE UPDATE ON audit_head FROM app_`+databaseOf(t, dsn))
 			return func() { administer(t, admin, `GRANT UPDATE ON audit_head TO app_`+databaseOf(t, dsn)) }
 		},
 		"head locked": func(t *testing.T, dsn string) func() {
-			tx, err := storetest.Outside(t, dsn).BeginTx(t.Context(), nil)
+			tx, err := elsewhere(t, dsn).BeginTx(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +202,7 @@ func openAsRole(t *testing.T) (s *Store, dsn string) {
 		t.Fatal(err)
 	}
 	role := "app_" + databaseOf(t, dsn)
-	administer(t, storetest.Outside(t, dsn), `CREATE ROLE `+role+` LOGIN`,
+	administer(t, elsewhere(t, dsn), `CREATE ROLE `+role+` LOGIN`,
 		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO `+role)
 	if s, err = Open(t.Context(), Config{DSN: c.As(role, databaseOf(t, dsn)) + "&lock_timeout=300ms"}); err != nil {
 		t.Fatal(err)
@@ -260,7 +259,7 @@ func TestPostgresReadOnly(t *testing.T) {
 		s.Close()
 	}
 	var tables int
-	if err := storetest.Outside(t, empty).QueryRow(`SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables); err != nil || tables != 0 {
+	if err := elsewhere(t, empty).QueryRow(`SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables); err != nil || tables != 0 {
 		t.Errorf("%d tables, %v", tables, err)
 	}
 	written, dsn := openPostgresTest(t)

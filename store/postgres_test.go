@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"testing"
 
 	"github.com/kavach-dev/kavach/audit/audittest"
 	"github.com/kavach-dev/kavach/store/pgtest"
-	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // openPostgresTest opens a fresh database on PostgreSQL that ends with the test.
@@ -26,21 +24,11 @@ func openPostgresTest(t testing.TB) (s *Store, dsn string) {
 	return s, dsn
 }
 
-// administer runs SQL as the server's administrator.
-func administer(t testing.TB, admin *sql.DB, statements ...string) {
-	t.Helper()
-	for _, s := range statements {
-		if _, err := admin.Exec(s); err != nil {
-			t.Fatalf("%s: %v", s, err)
-		}
-	}
-}
-
 // The PostgreSQL adapter keeps the contract of audit.Store.
 func TestContractOnPostgres(t *testing.T) {
 	audittest.RunStore(t, func(t *testing.T) audittest.Fixture {
 		s, dsn := openPostgresTest(t)
-		admin := storetest.Outside(t, dsn)
+		admin := elsewhere(t, dsn)
 		f := fixture(t, s, "")
 		f.Block = func(t *testing.T) func() {
 			administer(t, admin, `CREATE FUNCTION block() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked'; END $$`,

@@ -257,6 +257,24 @@ func TestSynchronousStandby(t *testing.T) {
 			t.Errorf("without the standby: %v", err)
 		}
 	}
+	// Nor when somebody ends the wait, and the server answers COMMIT.
+	ended := make(chan struct{})
+	impatient := elsewhere(t, c.DSN("postgres"))
+	go func() {
+		defer close(ended)
+		for cancelled := 0; cancelled < 2; { // the COMMIT, and that of the look-up
+			var n int
+			if err := impatient.QueryRow(`SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&n); err != nil {
+				t.Error(err)
+				return
+			}
+			cancelled += n
+		}
+	}()
+	if err := l.Commit(t.Context(), marked("cancelled")); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("a wait for the standby that was ended: %v", err)
+	}
+	<-ended
 	if err := standby.Start(); err != nil {
 		t.Fatal(err)
 	}

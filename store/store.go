@@ -194,16 +194,30 @@ type reader struct {
 	db        *sql.DB
 	questions bool          // SQLite and D1 number with ?1
 	limit     time.Duration // how long a read may take, 0: as long as its ctx lets it
+	idle      int           // connections that are kept, if there is a limit
 }
 
 // Query runs a read that returns rows.
 func (r *reader) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return r.db.QueryContext(r.bound(ctx), r.spell(query), args...)
+	rows, err := r.db.QueryContext(r.bound(ctx), r.spell(query), args...)
+	r.heal(ctx, err)
+	return rows, err
 }
 
 // QueryRow runs a read that returns at most one row.
 func (r *reader) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return r.db.QueryRowContext(r.bound(ctx), r.spell(query), args...)
+	row := r.db.QueryRowContext(r.bound(ctx), r.spell(query), args...)
+	r.heal(ctx, row.Err())
+	return row
+}
+
+// heal gives up the idle connections after a read that nobody answered: where
+// one leads nowhere the others may, too, and each would cost a caller the limit.
+func (r *reader) heal(ctx context.Context, err error) {
+	if r.limit > 0 && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		r.db.SetMaxIdleConns(0)
+		r.db.SetMaxIdleConns(r.idle)
+	}
 }
 
 // bound gives a read a deadline. Nobody knows when its rows have been read, so

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
-	"github.com/kavach-dev/kavach/store/storetest"
 )
 
 // unlock is what somebody with the file does first.
@@ -46,7 +45,7 @@ func TestTamper(t *testing.T) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		s, dsn := openPostgresTest(t)
-		admin := storetest.Outside(t, dsn)
+		admin := elsewhere(t, dsn)
 		fillLog(t, s, 10)
 		administer(t, admin, unlockPostgres...)
 		testTamper(t, func(t *testing.T) (*Store, func(...string)) {
@@ -244,7 +243,7 @@ func TestRecordsAreNeverChanged(t *testing.T) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		s, dsn := openPostgresTest(t)
-		admin := storetest.Outside(t, dsn)
+		admin := elsewhere(t, dsn)
 		testNeverChanged(t, s)
 		for _, table := range []string{"audit_records", "audit_lids", "audit_head"} {
 			if _, err := admin.Exec(`TRUNCATE ` + table); err == nil {
