@@ -64,6 +64,7 @@ type server struct {
 	// replicas are the processes, if they are several; then Issuer and Ops are of
 	// the proxy before them and there is no cmd.
 	replicas []*server
+	balancer *balancer
 	database *database // theirs
 
 	mu  sync.Mutex

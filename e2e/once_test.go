@@ -28,12 +28,17 @@ func race(try func() (tokens, error)) ([]tokens, []error) {
 }
 
 // TestSingleUse: of fifty parallel redemptions of one code, and of one refresh
-// token, on two processes, exactly one wins, and its family lives. The list wants
-// three replicas and 200 codes: three come with the server's databases.
+// token, on two processes, exactly one wins, and its family lives. TestReplicas
+// does it on three, with PostgreSQL.
 func TestSingleUse(t *testing.T) {
 	s, processes := twice(t)
+	s.raceGrants(t, processes, 6)
+}
+
+// raceGrants redeems so many codes, and then uses their refresh tokens, fifty
+// times at once each.
+func (s *server) raceGrants(t *testing.T, processes []*server, rounds int) {
 	dev := newPerson(t, "dev", "dev")
-	const rounds = 6
 	type family struct {
 		c *oauthClient
 		tokens

@@ -77,7 +77,7 @@ func startReplicas(t *testing.T, args ...string) *server {
 	}
 	s.run()
 	t.Cleanup(func() { s.kill(); s.complain() })
-	newBalancer(t, s)
+	s.balancer = newBalancer(t, s)
 	return s
 }
 
@@ -114,7 +114,8 @@ func newBalancer(t *testing.T, s *server) *balancer {
 			if r.Context().Err() == nil {
 				b.failed.Add(1)
 			}
-			http.Error(w, err.Error(), http.StatusBadGateway)
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		},
 	}
 	s.Ops = freeAddress(t)
@@ -142,7 +143,7 @@ func (b *balancer) pick() *server {
 	return b.replicas[order[0]]
 }
 
-// watch asks /readyz of every replica ten times a second until the test ends,
+// watch asks /readyz of every replica twenty times a second until the test ends,
 // as load balancers do, and takes those out of service that are not ready.
 func (b *balancer) watch(t *testing.T) {
 	stop := make(chan struct{})
@@ -155,7 +156,7 @@ func (b *balancer) watch(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(100 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond):
 				}
 			}
 		})
