@@ -76,6 +76,7 @@ type Change struct {
 // Committer is the one write path. *Log implements it.
 type Committer interface {
 	// Commit returns nil when the Change is durable. ctx counts until the
-	// Change is queued; after that Commit returns what happened.
+	// Change is queued; after that Commit returns what happened, or
+	// ErrUnavailable if the deadline of ctx passes before that is known.
 	Commit(ctx context.Context, c Change) error
 }

@@ -36,7 +36,9 @@ func (l *Log) commit(todo []*pending) {
 		var broken *BrokenError
 		switch {
 		case err == nil:
-			l.failed(low)
+			if low != nil || recorded(outcomes) || time.Since(l.refused) > refusedFor {
+				l.failed(low)
+			}
 			todo = l.settle(todo, outcomes)
 		case errors.Is(err, ErrDuplicate):
 			todo, err = l.duplicates(ctx, todo)
@@ -65,6 +67,7 @@ func (l *Log) commit(todo []*pending) {
 			// COMMIT can no longer succeed.
 			wait(ctx)
 		case errors.Is(err, ErrLogRefused):
+			l.refused = time.Now()
 			l.failed(err)
 			l.unrecorded(ctx, onlyNarrowing(todo, err))
 			return
@@ -77,6 +80,16 @@ func (l *Log) commit(todo []*pending) {
 			reclaimed = true
 		}
 	}
+}
+
+// refusedFor is how long the log counts as unwritable after it refused records,
+// if all that was committed since has none: that says nothing of the log, and an
+// alarm that every such Change ends is none.
+const refusedFor = 30 * time.Second
+
+// recorded says whether a batch wrote records.
+func recorded(outcomes []Outcome) bool {
+	return slices.ContainsFunc(outcomes, func(o Outcome) bool { return len(o.Records) > 0 })
 }
 
 // settle answers what of a batch is durable and returns the rest of it.

@@ -69,6 +69,7 @@ type Log struct {
 	outbox                      atomic.Int64 // see Status.Unrecorded
 	changes, batches, conflicts atomic.Uint64
 	failure                     atomic.Pointer[error]
+	refused                     time.Time // when the log's tables last refused; the committer's own
 	said                        time.Time // when failed last logged; run alone
 }
 
@@ -103,7 +104,9 @@ func NewLog(cfg Config) *Log {
 // Commit implements Committer: it returns nil, or an error that wraps
 // ErrInvalid, ErrConflict, ErrIDConflict, ErrStatement, ErrUnrecorded,
 // ErrUnavailable, or the cause of ctx if that ended before the Change was
-// queued.
+// queued. After that a cancelled ctx ends nothing, and its deadline ends only
+// the waiting: what a caller is told too late to hand anything out is
+// ErrUnavailable, whatever becomes of the Change.
 func (l *Log) Commit(ctx context.Context, c Change) error {
 	p, err := l.pend(c)
 	if p == nil || err != nil {
@@ -112,7 +115,18 @@ func (l *Log) Commit(ctx context.Context, c Change) error {
 	if err := l.enter(ctx, p); err != nil {
 		return err
 	}
-	return <-p.answer
+	var late <-chan time.Time // never
+	if deadline, ok := ctx.Deadline(); ok {
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case err := <-p.answer:
+		return err
+	case <-late:
+		return fmt.Errorf("%w: not known in time: %w", ErrUnavailable, context.DeadlineExceeded)
+	}
 }
 
 // pend makes a Change ready for the queue; nil if it does nothing.

@@ -91,7 +91,7 @@ func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) 
 	}
 	rows, err := r.cfg.Store.RecordsByID(ctx, id)
 	if err != nil {
-		return Stored{}, fmt.Errorf("%w: reading a record: %w", ErrAudit, err)
+		return Stored{}, fmt.Errorf("%w: reading a record: %w", ErrUnavailable, err)
 	}
 	for _, row := range rows {
 		if stored, err := ParseRecord(row.Bytes); err == nil && s.sees(&stored.Entry, owned) {
@@ -107,7 +107,7 @@ func (r *Reader) Entry(ctx context.Context, s Sight, id string) (Stored, error) 
 func (r *Reader) Written(ctx context.Context, by string, ids []string) (map[string]Stored, error) {
 	rows, err := r.cfg.Store.RecordsByID(ctx, ids...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading records: %w", ErrAudit, err)
+		return nil, fmt.Errorf("%w: reading records: %w", ErrUnavailable, err)
 	}
 	found := make(map[string]Stored)
 	for _, row := range rows {
@@ -129,7 +129,7 @@ func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) {
 	}
 	after := int64(-1)
 	if !q.Ascending {
-		after = 1 << 53
+		after = 1<<53 - 1
 	}
 	if q.Cursor != "" {
 		var err error
@@ -143,13 +143,13 @@ func (r *Reader) Entries(ctx context.Context, q Query) (Page, error) {
 	}
 	m, err := r.plan(ctx, &q, owned, after)
 	if err != nil {
-		return Page{}, fmt.Errorf("%w: reading records: %w", ErrAudit, err)
+		return Page{}, fmt.Errorf("%w: reading records: %w", ErrUnavailable, err)
 	}
 	page := Page{Entries: []Stored{}}
 	for scanned := 0; ; scanned++ {
 		row, ok, err := m.next(ctx)
 		if err != nil {
-			return Page{}, fmt.Errorf("%w: reading records: %w", ErrAudit, err)
+			return Page{}, fmt.Errorf("%w: reading records: %w", ErrUnavailable, err)
 		}
 		if !ok {
 			return page, nil
@@ -175,7 +175,7 @@ func (r *Reader) owned(ctx context.Context, s Sight) ([]string, error) {
 	}
 	owned, err := r.cfg.Store.Owned(ctx, s.Person)
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading agents: %w", ErrAudit, err)
+		return nil, fmt.Errorf("%w: reading agents: %w", ErrUnavailable, err)
 	}
 	return owned, nil
 }
@@ -254,7 +254,7 @@ func (r *Reader) places(ctx context.Context, q *Query) ([]int64, error) {
 	if q.Since != 0 || q.Until != 0 {
 		until := q.Until
 		if until == 0 {
-			until = 1 << 53
+			until = 1<<53 - 1
 		}
 		return narrow(r.cfg.Store.SeqsByTime(ctx, q.Since, until, maxScan+1))
 	}

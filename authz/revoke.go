@@ -241,7 +241,7 @@ func (g *Registry) Revoke(ctx context.Context, caller *delegation.Chain, what Re
 		return g.refuseRevoke(ctx, caller, errNotBelow)
 	}
 	if err != nil {
-		return Revocations{}, err
+		return Revocations{}, fmt.Errorf("%w: finding what to revoke: %w", audit.ErrUnavailable, err)
 	}
 	return g.revokeLinks(ctx, caller, []Revocation{rev}, rev.Value)
 }

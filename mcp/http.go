@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -150,7 +151,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, failure *
 // forward hands the message to the library. Headers of sessions and of
 // resumption mean nothing here and are dropped.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, c *call) {
-	inner := r.Clone(withCall(r.Context(), c))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(r.Context(), func() {
+		if !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+			cancel() // the caller has gone
+		}
+	})()
+	c.deadline, _ = r.Context().Deadline()
+	inner := r.Clone(withCall(ctx, c))
 	inner.Header.Del(mcpgo.HeaderSessionID)
 	inner.Header.Del(mcpgo.HeaderLastEventID)
 	text := c.message.body()

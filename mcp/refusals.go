@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -42,7 +43,7 @@ func asRefusal(err error) *refusal {
 		return own
 	case errors.As(err, &refused):
 		return &refusal{reason: string(refused.Reason), text: advice(refused)}
-	case errors.Is(err, audit.ErrUnavailable):
+	case errors.Is(err, audit.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &refusal{reason: unavailableReason, unavailable: true}
 	case errors.As(err, &oauth):
 		code, description := oauth.OAuthError()

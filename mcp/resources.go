@@ -38,6 +38,8 @@ func (s *Server) addResources(library *mcpserver.MCPServer) {
 func (s *Server) reader(read func(ctx context.Context, c *call) (any, error)) mcpserver.ResourceHandlerFunc {
 	return func(ctx context.Context, request mcpgo.ReadResourceRequest) ([]mcpgo.ResourceContents, error) {
 		c := callFrom(ctx)
+		ctx, cancel := c.inTime(ctx)
+		defer cancel()
 		document, err := read(ctx, c)
 		if err == nil {
 			var text []byte

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"time"
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
@@ -42,6 +43,17 @@ type call struct {
 	// instead replaces the library's answer. Set by the handler of this call,
 	// read by its answer, both on the goroutine of the request.
 	instead *rpcError
+	// deadline of the request, zero for none. The library does not know it: it
+	// would answer for a handler that has not finished.
+	deadline time.Time
+}
+
+// inTime gives a handler the deadline of its request.
+func (c *call) inTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.deadline.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, c.deadline)
 }
 
 type callKey struct{}
@@ -135,6 +147,8 @@ func schema(file string) json.RawMessage {
 func (s *Server) handle(t tool) mcpserver.ToolHandlerFunc {
 	return func(ctx context.Context, _ mcpgo.CallToolRequest) (*mcpgo.CallToolResult, error) {
 		c := callFrom(ctx)
+		ctx, cancel := c.inTime(ctx)
+		defer cancel()
 		content, err := t.run(ctx, c, c.message.arguments)
 		if err != nil {
 			return mcpgo.NewToolResultError(s.explain(t, err)), nil

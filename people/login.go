@@ -127,6 +127,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !errors.Is(err, audit.ErrConflict) {
+			// Nobody is kept out afterwards because the log could not be written.
+			_ = s.log.Commit(ctx, audit.Change{Effects: tries.undo()})
 			s.fail(w, r, err)
 			return
 		}
