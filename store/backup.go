@@ -230,6 +230,9 @@ func (s *Store) current(ctx context.Context) error {
 
 // freeze returns the database as it is now, whoever writes to it.
 func (s *Store) freeze(ctx context.Context) (view, error) {
+	if _, ok := s.read.db.Driver().(d1Connector); ok {
+		return freezeD1(ctx, s.read)
+	}
 	tx, err := s.read.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: beginning a snapshot: %w", ErrStore, err)

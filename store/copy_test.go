@@ -5,38 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kavach-dev/kavach/audit"
 	"github.com/kavach-dev/kavach/audit/audittest"
+	"github.com/kavach-dev/kavach/store/d1test"
 	"github.com/kavach-dev/kavach/store/pgtest"
 )
 
 // places makes empty databases, by adapter.
 var places = map[string]func(t testing.TB) string{
+	"d1":       func(t testing.TB) string { return d1test.New(t).Bridge },
 	"sqlite":   func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "kavach.db") },
 	"postgres": func(t testing.TB) string { return pgtest.Database(t) },
 }
 
-// pairs runs a test for a source and a target of every adapter.
+// pairs runs a test for a source and a target of every adapter; twins for both
+// of the same, which is every way to write to a source and to a target.
 func pairs(t *testing.T, test func(t *testing.T, from, to Config)) {
 	for _, a := range slices.Sorted(maps.Keys(places)) {
 		for _, b := range slices.Sorted(maps.Keys(places)) {
-			t.Run(a+" to "+b, func(t *testing.T) {
-				t.Parallel()
-				test(t, at(places[a](t)), at(places[b](t)))
-			})
+			pair(t, a, b, test)
 		}
 	}
 }
 
+func twins(t *testing.T, test func(t *testing.T, from, to Config)) {
+	for _, a := range slices.Sorted(maps.Keys(places)) {
+		pair(t, a, a, test)
+	}
+}
+
+func pair(t *testing.T, a, b string, test func(t *testing.T, from, to Config)) {
+	t.Run(a+" to "+b, func(t *testing.T) {
+		t.Parallel()
+		test(t, at(places[a](t)), at(places[b](t)))
+	})
+}
+
 // at is the configuration of a deployment that lives there.
-func at(dsn string) Config { return Config{DSN: dsn, Issuer: "https://kavach.example", MinFree: -1} }
+func at(dsn string) Config {
+	return Config{DSN: dsn, Token: d1test.SchemaToken, Issuer: "https://kavach.example", MinFree: -1}
+}
 
 // opened opens a database in whatever state.
 func opened(t testing.TB, cfg Config) *Store {
@@ -243,7 +260,7 @@ func TestTablesAreAllCopied(t *testing.T) {
 func TestCopy(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to Config) {
 		ctx := context.Background()
-		life(t, from, 1, 7, 2300)
+		life(t, from, 1, 3, 1300)
 		served := opened(t, from)
 		log := audit.NewLog(audit.Config{Store: served})
 		t.Cleanup(func() { log.Close(ctx) })
@@ -278,7 +295,7 @@ func TestCopy(t *testing.T) {
 		}
 		t.Logf("%d entries while it was copied, closed for %v, %d records", acked.Load(), report.Closed, report.Copied)
 		sameRows(t, dump(t, from), dump(t, to))
-		if n := report.Rows["replays"]; n != 7+acked.Load() {
+		if n := report.Rows["replays"]; n != 3+acked.Load() {
 			t.Errorf("%d rows of replays for %d acknowledged", n, acked.Load())
 		}
 		if lives(t, from) || !lives(t, to) {
@@ -316,7 +333,7 @@ func TestCopy(t *testing.T) {
 // However often a copy is ended, wherever, it goes on, at no time do both
 // sides live, and what the source wrote in between comes over.
 func TestCopyInterrupted(t *testing.T) {
-	pairs(t, func(t *testing.T, from, to Config) {
+	twins(t, func(t *testing.T, from, to Config) {
 		life(t, from, 1, 3, 1200)
 		stopped := errors.New("stopped")
 		runs := 0
@@ -361,10 +378,46 @@ func TestCopyInterrupted(t *testing.T) {
 	})
 }
 
+// A copy that is killed, wherever, goes on as well.
+func TestCopyKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
+	for _, way := range [][2]string{{"sqlite", "postgres"}, {"postgres", "sqlite"}} {
+		pair(t, way[0], way[1], func(t *testing.T, from, to Config) {
+			life(t, from, 1, 3, 3000)
+			killed, closed := 0, 0
+			for limit := 400; ; limit += 300 {
+				cmd, _ := startWriter(t, from.DSN, "copy "+to.DSN)
+				timer := time.AfterFunc(time.Duration(rand.IntN(limit))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+				err := cmd.Wait()
+				if timer.Stop(); err == nil {
+					break
+				}
+				if source := lives(t, from); source && lives(t, to) {
+					// What was killed before it made the target its own.
+					if s := opened(t, to); s.LogID() == opened(t, from).LogID() {
+						t.Fatal("both sides live")
+					}
+				} else if !source {
+					closed++
+				}
+				killed++
+			}
+			t.Logf("killed %d times, %d with the source closed", killed, closed)
+			if lives(t, from) || !lives(t, to) {
+				t.Error("the deployment does not live in the target alone")
+			}
+			sameRows(t, dump(t, from), dump(t, to))
+			intact(t, to)
+		})
+	}
+}
+
 // A copy that keeps the source open can be given up and taken up again; so can
 // one that has closed it.
 func TestCancelCopy(t *testing.T) {
-	pairs(t, func(t *testing.T, from, to Config) {
+	twins(t, func(t *testing.T, from, to Config) {
 		ctx := context.Background()
 		both := CopyConfig{From: from, To: to}
 		life(t, from, 1, 2, 30)
@@ -490,7 +543,7 @@ func TestCopyTwice(t *testing.T) {
 
 // What is not an empty database is not copied to.
 func TestCopyTargets(t *testing.T) {
-	pairs(t, func(t *testing.T, from, to Config) {
+	twins(t, func(t *testing.T, from, to Config) {
 		ctx := context.Background()
 		life(t, from, 1, 1, 3)
 		if _, err := Copy(ctx, CopyConfig{From: at(places["sqlite"](t)), To: to}); !errors.Is(err, ErrNoDatabase) {

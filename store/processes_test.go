@@ -36,10 +36,14 @@ func TestMain(m *testing.M) {
 
 // runWriter is a process that opens the database and appends from eight
 // goroutines. It writes the id of every acknowledged entry to stdout.
-// role is "open", or "append NAME COUNT" (COUNT 0: until killed).
+// role is "open", "append NAME COUNT" (COUNT 0: until killed), or "copy TO".
 func runWriter(role string) error {
 	ctx := context.Background()
 	dsn := os.Getenv(writerEnv + "_DSN")
+	if to, ok := strings.CutPrefix(role, "copy "); ok {
+		_, err := Copy(ctx, CopyConfig{From: at(dsn), To: at(to)})
+		return err
+	}
 	s, err := Open(ctx, Config{DSN: dsn, Issuer: "kavach.example", MinFree: -1})
 	if err != nil {
 		return err

@@ -97,10 +97,7 @@ func (s *Store) SeqsByPrefix(ctx context.Context, prefix string, limit int) ([]i
 
 // Owned implements audit.ReadStore.
 func (s *Store) Owned(ctx context.Context, person string) ([]string, error) {
-	return collect(ctx, s, func(rows *sql.Rows) (id string, err error) {
-		err = rows.Scan(&id)
-		return id, err
-	}, `SELECT id FROM agents WHERE owner = $1`, person)
+	return collect(ctx, s, scanText, `SELECT id FROM agents WHERE owner = $1`, person)
 }
 
 // Head implements audit.Source.
@@ -135,6 +132,11 @@ func scanRaw(rows *sql.Rows) (r audit.Raw, err error) {
 func scanSeq(rows *sql.Rows) (seq int64, err error) {
 	err = rows.Scan(&seq)
 	return seq, err
+}
+
+func scanText(rows *sql.Rows) (text string, err error) {
+	err = rows.Scan(&text)
+	return text, err
 }
 
 // collect runs a read and returns its rows.
