@@ -30,8 +30,14 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script: every command, as a manual would show it.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+	params := scripts()
+	params.Dir = filepath.Join("testdata", "script")
+	testscript.Run(t, params)
+}
+
+// scripts is how scripts are run, wherever they are.
+func scripts() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("KAVACH_UPDATE") != "",
@@ -53,7 +59,7 @@ func TestScripts(t *testing.T) {
 				ts.Setenv(args[0]+"_PORT", port)
 			},
 		},
-	})
+	}
 }
 
 func setupScript(env *testscript.Env) error {
@@ -165,7 +171,7 @@ func startServer(ts *testscript.TestScript, args []string) *scriptServer {
 	full := append([]string{"serve", "--ops", ops}, args...)
 	s := &scriptServer{cmd: exec.Command(path, full...), stderr: &lockedBuffer{}, exited: make(chan error, 1)}
 	s.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "KAVACH_ISSUER", "KAVACH_DATA", "KAVACH_LISTEN", "KAVACH_TLS_CERT", "KAVACH_TLS_KEY"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "KAVACH_ISSUER", "KAVACH_DATA", "KAVACH_DB", "KAVACH_DB_FILE", "KAVACH_D1_TOKEN", "KAVACH_LISTEN", "KAVACH_TLS_CERT", "KAVACH_TLS_KEY"} {
 		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	pipe, err := s.cmd.StderrPipe()
