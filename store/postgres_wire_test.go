@@ -258,22 +258,23 @@ func TestSynchronousStandby(t *testing.T) {
 		}
 	}
 	// Nor when somebody ends the wait, and the server answers COMMIT.
+	waiting, answered := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	impatient := elsewhere(t, c.DSN("postgres"))
 	go func() {
 		defer close(ended)
-		for cancelled := 0; cancelled < 2; { // the COMMIT, and that of the look-up
-			var n int
-			if err := impatient.QueryRow(`SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&n); err != nil {
+		for waiting.Err() == nil { // for the COMMIT, then for those of the look-ups
+			if _, err := impatient.Exec(`SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`); err != nil {
 				t.Error(err)
 				return
 			}
-			cancelled += n
+			time.Sleep(20 * time.Millisecond)
 		}
 	}()
 	if err := l.Commit(t.Context(), marked("cancelled")); !errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("a wait for the standby that was ended: %v", err)
 	}
+	answered()
 	<-ended
 	if err := standby.Start(); err != nil {
 		t.Fatal(err)
