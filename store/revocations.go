@@ -109,20 +109,21 @@ func (s *Store) KeyOwner(ctx context.Context, jkt string) (string, error) {
 
 // Feed reads what the revocation feed says in one query. Links, grants and
 // times leave it an hour after they were revoked, when nothing of them can be
-// alive; keys and clients stay until they are lifted.
+// alive; keys and clients stay until they are lifted. D1 takes five SELECTs in
+// one UNION, so there are unions of unions here and below.
 func (s *Store) Feed(ctx context.Context, now time.Time) (authz.FeedState, error) {
-	rows, err := s.read.Query(ctx, `SELECT kind, value, issued_before FROM revocations
+	rows, err := s.read.Query(ctx, `SELECT * FROM (SELECT kind, value, issued_before FROM revocations
 			WHERE kind IN ('lid', 'gid', 'before', 'role') AND absorbed = 0 AND (until = 0 OR until > $1) AND at > $2
 				AND (kind <> 'lid' OR NOT EXISTS (SELECT 1 FROM revocations g
 					WHERE g.kind = 'gid' AND g.value = revocations.gid AND (g.until = 0 OR g.until > $1) AND g.at > $2))
 		UNION ALL SELECT kind, value, 0 FROM revocations
 			WHERE kind IN ('key', 'client', 'agent') AND (until = 0 OR until > $1)
 		UNION ALL SELECT 'key', k.jkt, 0 FROM agent_keys k JOIN agents a ON a.id = k.agent WHERE a.status <> 'active'
-		UNION ALL SELECT 'client', id, 0 FROM users WHERE disabled <> 0
-		UNION ALL SELECT 'client', id, 0 FROM clients WHERE disabled <> 0
+		UNION ALL SELECT 'client', id, 0 FROM users WHERE disabled <> 0) AS f
+		UNION ALL SELECT * FROM (SELECT 'client', id, 0 FROM clients WHERE disabled <> 0
 		UNION ALL SELECT 'client', a.id, 0 FROM agents a LEFT JOIN users u ON u.id = a.owner
 			WHERE a.status <> 'active' OR u.id IS NULL OR u.disabled <> 0
-		UNION ALL SELECT 'seq', '', COALESCE(MAX(seq), 0) FROM revocations`,
+		UNION ALL SELECT 'seq', '', COALESCE(MAX(seq), 0) FROM revocations) AS g`,
 		now.UnixMilli(), now.Add(-delegation.FeedRetention).UnixMilli())
 	if err != nil {
 		return authz.FeedState{}, fmt.Errorf("reading the feed: %w", err)
@@ -195,7 +196,7 @@ func (s *Store) Standing(ctx context.Context, q authz.StandingQuery) (authz.Stan
 	if !q.Issued.IsZero() {
 		issued = l.add(q.Issued.UnixMilli())
 	}
-	query := `SELECT 'revoked', '', '', '', 1 WHERE EXISTS (SELECT 1 FROM revocations
+	query := `SELECT * FROM (SELECT 'revoked', '', '', '', 1 WHERE EXISTS (SELECT 1 FROM revocations
 			WHERE (until = 0 OR until > ` + l.add(q.Now.UnixMilli()) + `) AND (
 				kind = 'gid' AND value IN ` + l.in(q.Grants) + ` OR
 				kind = 'lid' AND value IN ` + l.in(q.Links) + ` OR
@@ -207,10 +208,10 @@ func (s *Store) Standing(ctx context.Context, q authz.StandingQuery) (authz.Stan
 		UNION ALL SELECT 'revoked', '', '', '', 1 WHERE EXISTS (SELECT 1 FROM agent_keys k JOIN agents a ON a.id = k.agent
 			WHERE a.status <> 'active' AND (k.jkt IN ` + keys + ` OR k.jkt IN ` + ancestors + `))
 		UNION ALL SELECT 'user', id, id, role, disabled FROM users WHERE id IN ` + ids + `
-		UNION ALL SELECT 'agent', id, '', '', CASE WHEN status = 'active' THEN 0 ELSE 1 END FROM agents WHERE id IN ` + ids + `
-		UNION ALL SELECT 'owner', a.id, u.id, u.role, u.disabled FROM agents a JOIN users u ON u.id = a.owner WHERE a.id IN ` + ids + `
+		UNION ALL SELECT 'agent', id, '', '', CASE WHEN status = 'active' THEN 0 ELSE 1 END FROM agents WHERE id IN ` + ids + `) AS f
+		UNION ALL SELECT * FROM (SELECT 'owner', a.id, u.id, u.role, u.disabled FROM agents a JOIN users u ON u.id = a.owner WHERE a.id IN ` + ids + `
 		UNION ALL SELECT 'client', id, '', '', disabled FROM clients WHERE id IN ` + ids + `
-		UNION ALL SELECT 'named', id, '', '', 0 FROM agents WHERE status = 'active' AND id IN ` + l.in(q.Named)
+		UNION ALL SELECT 'named', id, '', '', 0 FROM agents WHERE status = 'active' AND id IN ` + l.in(q.Named) + `) AS g`
 	rows, err := s.read.Query(ctx, query, l.args...)
 	if err != nil {
 		return authz.Standing{}, fmt.Errorf("reading standing: %w", err)
