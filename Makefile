@@ -25,6 +25,10 @@ run: build
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kavach ./cmd/kavach
 
+# End-to-end tests that run once more against three replicas on PostgreSQL:
+# whatever attacks the server, and whatever may happen once.
+ATTACKS := ^Test(Attacks|AttacksOnAgents|Refused|UsedCode|FailedRedemption.*|Lives|AssertionReplay|OnceOn.*|KeysAndProofs)$$
+
 # The authorization server, the API, the MCP tools and the sign-in run once more
 # on PostgreSQL, whatever their tests ask.
 test: deps
@@ -32,6 +36,7 @@ test: deps
 	KAVACH_TEST_STORE=postgres go test ./authz ./api ./mcp ./people
 	cd examples && go test -count=1 -timeout 20m ./...
 	cd e2e && go test -count=1 -timeout 20m ./...
+	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 20m -run '$(ATTACKS)' .
 
 check: deps
 	@echo 'check: gofmt'
@@ -68,11 +73,14 @@ DURATION ?= 1h
 laws:
 	KAVACH_LAWS=$(DURATION) go test -count=1 -timeout 0 -v -run '^TestLawsLong$$' ./delegation
 
+# What runs longer there than in `make test`.
+FAULTS := ^(TestFault|TestReplicas|TestLinearizable)
+
 # The experiments that tests run in short, each with a line of figures, and every
 # end-to-end test against three replicas on PostgreSQL.
 faults: deps
-	cd e2e && KAVACH_FAULTS=long go test -count=1 -timeout 0 -v -run '^TestFault' .
-	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 0 .
+	cd e2e && KAVACH_FAULTS=long go test -count=1 -timeout 0 -v -run '$(FAULTS)' .
+	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 0 -skip '$(FAULTS)' .
 
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a

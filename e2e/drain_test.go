@@ -15,6 +15,9 @@ import (
 // exits 0; what it acknowledged is there after the next start.
 func TestDrain(t *testing.T) {
 	s := start(t, loadFlags...)
+	if s.replicas != nil {
+		t.Skip("this is about one process; TestReplicasRoll is about many")
+	}
 	l := newLoad(t, s, 2)
 	book := newLedger(l)
 	l.begin()

@@ -278,7 +278,7 @@ func TestLinearizable(t *testing.T) {
 		} {
 			t.Run(name+", replay "+replay, func(t *testing.T) {
 				s, processes := begin()
-				h := linearizable(t, s, processes, times(15, 1000), reuseEnds)
+				h := linearizable(t, s, processes, times(15, 300), reuseEnds)
 				wins, ops := map[string]int{}, map[string]int{}
 				for _, o := range h.record {
 					ops[o.Input.(asked).Op]++
@@ -286,7 +286,7 @@ func TestLinearizable(t *testing.T) {
 						wins[o.Input.(asked).Op]++
 					}
 				}
-				t.Logf("E27: %d invocations on %d grants linearizable, %d without answer; asked %v, of which yes %v", len(h.record), times(15, 1000), h.lost, ops, wins)
+				t.Logf("E27: %d invocations on %d grants linearizable, %d without answer; asked %v, of which yes %v", len(h.record), times(15, 300), h.lost, ops, wins)
 				h.mutated(t, reuseEnds)
 			})
 		}
