@@ -36,7 +36,7 @@ func (l *Log) commit(todo []*pending) {
 		var broken *BrokenError
 		switch {
 		case err == nil:
-			if low != nil || recorded(outcomes) || time.Since(l.refused) > refusedFor {
+			if low != nil || recorded(outcomes) || !l.refusing() {
 				l.failed(low)
 			}
 			todo = l.settle(todo, outcomes)
@@ -67,7 +67,6 @@ func (l *Log) commit(todo []*pending) {
 			// COMMIT can no longer succeed.
 			wait(ctx)
 		case errors.Is(err, ErrLogRefused):
-			l.refused = time.Now()
 			l.failed(err)
 			l.unrecorded(ctx, onlyNarrowing(todo, err))
 			return
@@ -82,10 +81,15 @@ func (l *Log) commit(todo []*pending) {
 	}
 }
 
-// refusedFor is how long the log counts as unwritable after it refused records,
-// if all that was committed since has none: that says nothing of the log, and an
-// alarm that every such Change ends is none.
-const refusedFor = 30 * time.Second
+// troubleFor is how long a failure counts if nobody tries to write to the log.
+const troubleFor = 10 * time.Second
+
+// refusing: only the log refused, a moment ago. That a Change without records
+// could be committed since says nothing of it; an alarm that each of them ends
+// is none.
+func (l *Log) refusing() bool {
+	return errors.Is(l.Status().Err, ErrLogRefused) && time.Since(l.trouble) <= troubleFor
+}
 
 // recorded says whether a batch wrote records.
 func recorded(outcomes []Outcome) bool {

@@ -69,7 +69,7 @@ type Log struct {
 	outbox                      atomic.Int64 // see Status.Unrecorded
 	changes, batches, conflicts atomic.Uint64
 	failure                     atomic.Pointer[error]
-	refused                     time.Time // when the log's tables last refused; the committer's own
+	trouble                     time.Time // when failed last had an error; run alone
 	said                        time.Time // when failed last logged; run alone
 }
 
@@ -244,6 +244,11 @@ func (l *Log) run() {
 				if ticks++; l.outbox.Load() > 0 || ticks%outboxLook == 0 {
 					l.drain()
 				}
+				if time.Since(l.trouble) > troubleFor {
+					// Nobody has tried since, perhaps because it said that it is not
+					// ready: whoever tries next finds out.
+					l.failure.Store(nil)
+				}
 				continue
 			}
 		}
@@ -316,7 +321,8 @@ func (l *Log) failed(err error) {
 		return
 	}
 	l.failure.Store(&err)
-	if now := time.Now(); before == nil || now.Sub(l.said) > failureNoise {
+	l.trouble = time.Now()
+	if now := l.trouble; before == nil || now.Sub(l.said) > failureNoise {
 		l.said = now
 		l.cfg.Logger.Error("the audit log cannot be written", "error", err)
 	}

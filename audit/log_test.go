@@ -312,3 +312,46 @@ func TestRefusalOfALongChainIsRecorded(t *testing.T) {
 		}
 	})
 }
+
+// A failure that nobody has met again is forgotten: a process that says that it
+// is not ready is asked for nothing, and would never find out.
+func TestFailureIsForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, l *audit.Log) {
+		m.set(errors.New("gone"), 0)
+		if err := l.Commit(t.Context(), audit.Change{Entries: []audit.Entry{refusal(1)}}); !errors.Is(err, audit.ErrUnavailable) {
+			t.Fatalf("Commit = %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		if l.Status().Err == nil {
+			t.Error("it says at once that it could write")
+		}
+		time.Sleep(10 * time.Second)
+		if err := l.Status().Err; err != nil {
+			t.Errorf("long afterwards it still says %v", err)
+		}
+	})
+}
+
+// What nobody knows before the caller's deadline is unavailable, and written all
+// the same; a caller who only went away is told what happened.
+func TestDeadlineEndsTheWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, l *audit.Log) {
+		m.set(nil, time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+		defer cancel()
+		began := time.Now()
+		err := l.Commit(ctx, audit.Change{Entries: []audit.Entry{refusal(1)}})
+		if took := time.Since(began); !errors.Is(err, audit.ErrUnavailable) || took != 9*time.Second {
+			t.Errorf("Commit = %v after %v", err, took)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := len(m.all()); n != 1 {
+			t.Errorf("%d records", n)
+		}
+		gone, leave := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, leave)
+		if err := l.Commit(gone, audit.Change{Entries: []audit.Entry{refusal(2)}}); err != nil {
+			t.Errorf("Commit of somebody who left = %v", err)
+		}
+	})
+}
