@@ -13,8 +13,10 @@ func killNine(t *testing.T, s *server) {
 	book := newLedger(l)
 	var slowest, total time.Duration
 	for cycle := range cycles {
+		begin := time.Now()
 		l.begin()
 		time.Sleep(200*time.Millisecond + rand.N(1800*time.Millisecond))
+		l.until(t, begin, 8, everything...)
 		s.kill()
 		l.end()
 		began := time.Now()

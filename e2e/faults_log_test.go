@@ -17,17 +17,14 @@ func unwritable(t *testing.T, name string, s *server, shut, open func()) {
 	book := newLedger(l)
 	l.begin()
 	time.Sleep(span(time.Second, 10*time.Second))
+	l.until(t, time.Time{}, 40, "delegate") // so that there is something to revoke
 	shut()
 	noticed := s.becomes(t, http.StatusServiceUnavailable)
 	closed := time.Now()
 	time.Sleep(span(3*time.Second, 30*time.Second))
-
+	narrowed := l.until(t, closed, 1, narrowing...)
 	if done := l.done(t, closed, widening...); len(done) > 0 {
 		t.Errorf("without a log there was acknowledged %v", done)
-	}
-	narrowed := l.done(t, closed, narrowing...)
-	if len(narrowed) == 0 {
-		t.Error("without a log nothing could be revoked")
 	}
 	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/jwks.json", "/revocations", "/login"} {
 		response, err := http.Get(s.Issuer + path)

@@ -18,6 +18,7 @@ func TestFaultRestart(t *testing.T) {
 	restarts := times(3, 20)
 	var slowest time.Duration
 	l.begin()
+	l.until(t, time.Time{}, 20, everything...)
 	for range restarts {
 		time.Sleep(span(time.Second, 2*time.Second))
 		c.do("restart immediate")
@@ -48,7 +49,8 @@ func TestFaultFailover(t *testing.T) {
 		l := newLoad(t, s, 4)
 		book := newLedger(l)
 		l.begin()
-		time.Sleep(span(2*time.Second, 5*time.Second))
+		time.Sleep(span(time.Second, 5*time.Second))
+		l.until(t, time.Time{}, 20, everything...)
 		c.do("kill")
 		began := time.Now()
 		s.becomes(t, http.StatusServiceUnavailable)

@@ -148,9 +148,29 @@ func (l *load) done(t *testing.T, since time.Time, ops ...string) map[string]int
 	return out
 }
 
+// until waits for so many acknowledged operations of that kind among what is
+// asked for from since on, and a little longer; the load is running.
+func (l *load) until(t *testing.T, since time.Time, n int, ops ...string) map[string]int {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		total, done := 0, l.done(t, since, ops...)
+		for _, m := range done {
+			total += m
+		}
+		if total >= n {
+			return done
+		}
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("of %v there was acknowledged %v in two minutes, want %d", ops, done, n)
+		}
+	}
+}
+
 // widening are the operations that give somebody authority, narrowing those
 // that take it.
 var (
 	widening  = []string{"register", "code", "redeem", "machine", "refresh", "delegate"}
 	narrowing = []string{"revoke", "end"}
+	// everything but questions to the log, which change nothing.
+	everything = append(append([]string{}, widening...), narrowing...)
 )
