@@ -90,7 +90,9 @@ func Copy(ctx context.Context, cfg CopyConfig) (report *CopyReport, err error) {
 			return nil, err
 		}
 	}
-	err = c.rest(ctx, still{source})
+	if err = source.settle(ctx); err == nil {
+		err = c.rest(ctx, still{source})
+	}
 	if err == nil {
 		err = c.complete(ctx, "", nil)
 	}
@@ -272,6 +274,20 @@ func (c *copier) closeSource(ctx context.Context, kind string) error {
 func (c *copier) complete(ctx context.Context, closed string, entry *audit.Draft) error {
 	if err := c.target.remark(ctx, c.mark.String(), closed, entry); err != nil {
 		return fmt.Errorf("completing the copy: %w", err)
+	}
+	return nil
+}
+
+// settle waits for whoever began to write before the database was closed and
+// does not lock the head: narrowing Changes without the log, on PostgreSQL.
+func (s *Store) settle(ctx context.Context) error {
+	if s.read.questions {
+		return nil
+	}
+	var n int
+	err := s.read.QueryRow(ctx, `SELECT count(*) FROM pg_advisory_xact_lock($1)`, int64(postgresUnrecorded)).Scan(&n)
+	if err != nil {
+		return fmt.Errorf("%w: waiting for the last that writes to the source: %w", ErrStore, err)
 	}
 	return nil
 }

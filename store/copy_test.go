@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -430,14 +431,7 @@ func TestCancelCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A run that was at its cut-over when somebody cancelled it.
-		stuck := newCopier(opened(t, from), nil)
-		if err := stuck.openTarget(ctx, to); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { stuck.target.Close() })
-		if _, err := stuck.adopt(ctx, ""); err != nil {
-			t.Fatal(err)
-		}
+		stuck := begun(t, from, to)
 		if err := stuck.closeSource(ctx, "postgres"); err != nil {
 			t.Fatal(err)
 		}
@@ -472,6 +466,65 @@ func TestCancelCopy(t *testing.T) {
 	})
 }
 
+// begun is a run that made the target its own.
+func begun(t *testing.T, from, to Config) *copier {
+	t.Helper()
+	c := newCopier(opened(t, from), nil)
+	if err := c.openTarget(context.Background(), to); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.target.Close() })
+	if _, err := c.adopt(context.Background(), ""); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A revocation without the log, which began before the source was closed and
+// is committed after, comes over.
+func TestCopyWaitsForUnrecorded(t *testing.T) {
+	from, to := at(places["postgres"](t)), at(places["sqlite"](t))
+	life(t, from, 1, 1, 5)
+	db, err := sql.Open("pgx", from.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	for _, statement := range []string{
+		fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d)`, int64(postgresUnrecorded)),
+		`INSERT INTO replays (key, until) VALUES ('late', 1)`,
+	} {
+		if _, err := tx.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := Copy(context.Background(), CopyConfig{From: from, To: to})
+		done <- err
+	}()
+	for lives(t, from) {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // the tables, if it did not wait
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	sameRows(t, dump(t, from), dump(t, to))
+}
+
 // A cancelled move whose source a late run has closed again is open after
 // another cancel, and no copy takes it for its own.
 func TestCancelledAndClosed(t *testing.T) {
@@ -479,14 +532,7 @@ func TestCancelledAndClosed(t *testing.T) {
 	from, to := at(places["sqlite"](t)), at(places["sqlite"](t))
 	both := CopyConfig{From: from, To: to}
 	life(t, from, 1, 1, 5)
-	stuck := newCopier(opened(t, from), nil)
-	if err := stuck.openTarget(ctx, to); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stuck.target.Close() })
-	if _, err := stuck.adopt(ctx, ""); err != nil {
-		t.Fatal(err)
-	}
+	stuck := begun(t, from, to)
 	if err := CancelCopy(ctx, both); err != nil {
 		t.Fatal(err)
 	}

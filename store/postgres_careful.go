@@ -158,12 +158,14 @@ func (t *pgTransaction) changes(ctx context.Context, batch []audit.Write) (branc
 	return branches, outcomes, undo, nil
 }
 
+// postgresUnrecorded is the advisory lock that narrowing Changes without the
+// log share. It is taken by a statement of its own, so that the next sees what
+// was committed while it waited.
+const postgresUnrecorded = 0x6b61766163686e72 // "kavachnr"
+
 // unrecorded is one attempt of appendUnrecorded.
 func (t *pgTransaction) unrecorded(ctx context.Context, change audit.Write) (o audit.Outcome, err error) {
 	if err := t.connect(ctx); err != nil {
-		return o, err
-	}
-	if err := t.refuseClosed(ctx); err != nil {
 		return o, err
 	}
 	batch := []audit.Write{change}
@@ -176,8 +178,12 @@ func (t *pgTransaction) unrecorded(ctx context.Context, change audit.Write) (o a
 		return o, err
 	}
 	defer t.rollback(ctx)
-	if _, err := t.link.run(ctx, []request{ask(begin)}); err != nil {
+	// Not under the head's lock: whoever closes the database waits for this one.
+	if _, err := t.link.run(ctx, []request{ask(begin), ask(`SELECT pg_advisory_xact_lock_shared($1)`, int64(postgresUnrecorded))}); err != nil {
 		return o, t.failure("beginning", err)
+	}
+	if err := t.refuseClosed(ctx); err != nil {
+		return o, err
 	}
 	branches, outcomes, list, err := t.changes(ctx, batch)
 	if err != nil || outcomes[0].Err != nil || branches[0] == nil {
@@ -211,7 +217,7 @@ func (t *pgTransaction) refuseClosed(ctx context.Context) error {
 		closed = string(row[0])
 		return nil
 	}
-	if _, err := t.link.run(ctx, []request{look}); err != nil && isPostgres(err) {
+	if _, err := t.link.run(ctx, []request{look}); err != nil {
 		return t.failure("reading the head", err)
 	}
 	if closed != t.admitted {
