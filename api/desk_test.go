@@ -75,7 +75,7 @@ func newDesk(t *testing.T) *desk {
 	}
 	d := &desk{t: t, now: time.Unix(1_795_000_000, 0)}
 	quiet := slog.New(slog.DiscardHandler)
-	db, err := store.Open(ctx, store.Config{DSN: storetest.DSN(t), Issuer: issuer, MinFree: -1})
+	db, err := store.Open(ctx, store.Config{DSN: storetest.DSN(t), Token: storetest.Token, Issuer: issuer, MinFree: -1})
 	must(err)
 	d.log = audit.NewLog(audit.Config{Store: db, Logger: quiet, Now: d.clock})
 	t.Cleanup(func() {

@@ -17,6 +17,7 @@ import (
 	"github.com/kavach-dev/kavach/delegation"
 	"github.com/kavach-dev/kavach/people"
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/storetest"
 	"github.com/kavach-dev/kavach/templates"
 )
 
@@ -201,7 +202,7 @@ func (f *flows) lastRecord(action string) map[string]any {
 func (f *flows) twin() string {
 	f.t.Helper()
 	ctx, quiet := context.Background(), slog.New(slog.DiscardHandler)
-	db, err := store.Open(ctx, store.Config{DSN: f.dsn, Issuer: f.issuer, MinFree: -1})
+	db, err := store.Open(ctx, store.Config{DSN: f.dsn, Token: storetest.Token, Issuer: f.issuer, MinFree: -1})
 	must(f.t, err)
 	log := audit.NewLog(audit.Config{Store: db, Now: f.clock.now, Logger: quiet})
 	f.t.Cleanup(func() {

@@ -74,7 +74,7 @@ func newFlows(t *testing.T, change ...func(*authz.Config)) *flows {
 
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
-	f.store, err = store.Open(ctx, store.Config{DSN: f.dsn, Issuer: f.issuer, MinFree: -1})
+	f.store, err = store.Open(ctx, store.Config{DSN: f.dsn, Token: storetest.Token, Issuer: f.issuer, MinFree: -1})
 	must(t, err)
 	f.log = &gate{Log: audit.NewLog(audit.Config{Store: f.store, Now: f.clock.now, Logger: quiet})}
 	t.Cleanup(func() {

@@ -395,7 +395,7 @@ func TestKeysRotateByAgeOnceAmongReplicas(t *testing.T) {
 	c := &clock{t: time.Unix(1_800_000_000, 0)}
 	var rings []*authz.Keyring
 	for range 4 {
-		s, err := store.Open(ctx, store.Config{DSN: dsn, Issuer: testIssuer, MinFree: -1})
+		s, err := store.Open(ctx, store.Config{DSN: dsn, Token: storetest.Token, Issuer: testIssuer, MinFree: -1})
 		must(t, err)
 		log := audit.NewLog(audit.Config{Store: s, Logger: slog.New(slog.DiscardHandler)})
 		t.Cleanup(func() {

@@ -88,7 +88,7 @@ func TestConcurrentFirstStartsEndWithOneKeySet(t *testing.T) {
 	rings := make([]*authz.Keyring, processes)
 	var wg sync.WaitGroup
 	for i := range processes {
-		s, err := store.Open(ctx, store.Config{DSN: dsn, Issuer: testIssuer, MinFree: -1})
+		s, err := store.Open(ctx, store.Config{DSN: dsn, Token: storetest.Token, Issuer: testIssuer, MinFree: -1})
 		must(t, err)
 		log := audit.NewLog(audit.Config{Store: s, Logger: slog.New(slog.DiscardHandler)})
 		t.Cleanup(func() {

@@ -102,7 +102,7 @@ func newRegistry(t *testing.T, change ...func(*authz.RegistryConfig)) *registryT
 		secret: authz.NewDeploymentSecret(),
 	}
 	ctx := context.Background()
-	s, err := store.Open(ctx, store.Config{DSN: rt.dsn, Issuer: testIssuer, MinFree: -1})
+	s, err := store.Open(ctx, store.Config{DSN: rt.dsn, Token: storetest.Token, Issuer: testIssuer, MinFree: -1})
 	must(t, err)
 	rt.store = &faultyStore{Store: s}
 	rt.log = &gate{Log: audit.NewLog(audit.Config{Store: s, Now: rt.clock.now, Logger: slog.New(slog.DiscardHandler)})}

@@ -66,7 +66,7 @@ func newDeployment(t testing.TB, between ...func(audit.Committer) audit.Committe
 	quiet := slog.New(slog.DiscardHandler)
 
 	var err error
-	d.store, err = store.Open(ctx, store.Config{DSN: storetest.DSN(t), Issuer: d.issuer, MinFree: -1})
+	d.store, err = store.Open(ctx, store.Config{DSN: storetest.DSN(t), Token: storetest.Token, Issuer: d.issuer, MinFree: -1})
 	must(err)
 	d.log = audit.NewLog(audit.Config{Store: d.store, Logger: quiet})
 	t.Cleanup(func() {

@@ -114,7 +114,7 @@ func newWorld(t *testing.T, scheme string) *world {
 	w.clock.Store(time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC).UnixMilli())
 	w.from("192.0.2.1")
 	var err error
-	w.store, err = store.Open(t.Context(), store.Config{DSN: storetest.DSN(t), Issuer: "auth.example"})
+	w.store, err = store.Open(t.Context(), store.Config{DSN: storetest.DSN(t), Token: storetest.Token, Issuer: "auth.example"})
 	if err != nil {
 		t.Fatal(err)
 	}

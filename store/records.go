@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kavach-dev/kavach/audit"
 )
@@ -76,10 +78,18 @@ func (s *Store) Records(ctx context.Context, scan audit.Scan) ([]audit.Raw, erro
 }
 
 // RecordsByID implements audit.ReadStore.
-func (s *Store) RecordsByID(ctx context.Context, ids ...string) ([]audit.Raw, error) {
-	var l list
-	query := `SELECT seq, leaf, bytes FROM audit_records WHERE id IN ` + l.in(ids) + ` ORDER BY seq`
-	return collect(ctx, s, scanRaw, query, l.args...)
+func (s *Store) RecordsByID(ctx context.Context, ids ...string) (all []audit.Raw, err error) {
+	for some := range slices.Chunk(ids, d1MaxParams) {
+		var l list
+		query := `SELECT seq, leaf, bytes FROM audit_records WHERE id IN ` + l.in(some) + ` ORDER BY seq`
+		rows, err := collect(ctx, s, scanRaw, query, l.args...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	slices.SortFunc(all, func(a, b audit.Raw) int { return cmp.Compare(a.Seq, b.Seq) })
+	return all, nil
 }
 
 // SeqsByTime implements audit.ReadStore.

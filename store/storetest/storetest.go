@@ -4,7 +4,8 @@
 //	KAVACH_TEST_STORE=postgres go test ./authz ./api ./mcp ./people
 //
 // runs all of them on PostgreSQL (see pgtest), as a role that may do what
-// `kavach migrate --grant` gives it and no more.
+// `kavach migrate --grant` gives it and no more. KAVACH_TEST_STORE=d1 does so on
+// Cloudflare D1 (see d1test), which takes some minutes.
 package storetest
 
 import (
@@ -22,8 +23,12 @@ import (
 	_ "modernc.org/sqlite"             // for Outside
 
 	"github.com/kavach-dev/kavach/store"
+	"github.com/kavach-dev/kavach/store/d1test"
 	"github.com/kavach-dev/kavach/store/pgtest"
 )
+
+// Token is the token of the database, for store.Config: D1 wants one.
+const Token = d1test.SchemaToken
 
 // DSN returns the data source of a fresh database that ends with the test.
 // Several stores may open it.
@@ -34,8 +39,10 @@ func DSN(t testing.TB) string {
 		return "sqlite:" + filepath.Join(t.TempDir(), "kavach.db")
 	case "postgres":
 		return postgres(t)
+	case "d1":
+		return d1test.New(t).Bridge
 	default:
-		t.Fatalf("KAVACH_TEST_STORE=%s: want sqlite or postgres", kind)
+		t.Fatalf("KAVACH_TEST_STORE=%s: want sqlite, postgres or d1", kind)
 		return ""
 	}
 }
@@ -93,6 +100,11 @@ func Outside(t testing.TB, dsn string) *sql.DB {
 	if open, ok := outside.Load(dsn); ok {
 		return open.(*sql.DB)
 	}
+	if onD1(dsn) {
+		db := d1test.Open(dsn)
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
 	driver, source := "pgx", dsn
 	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		driver, source = "sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"
@@ -111,6 +123,8 @@ func Outside(t testing.TB, dsn string) *sql.DB {
 	return db
 }
 
+func onD1(dsn string) bool { return strings.HasPrefix(dsn, "d1-bridge:") }
+
 // Text is all that stands in the database: whoever steals it reads this.
 func Text(t testing.TB, dsn string) string {
 	t.Helper()
@@ -119,6 +133,15 @@ func Text(t testing.TB, dsn string) string {
 	}
 	db := Outside(t, dsn)
 	var all strings.Builder
+	if onD1(dsn) {
+		for _, table := range column(t, db, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\_cf%' ESCAPE '\'`) {
+			columns := column(t, db, `SELECT group_concat('COALESCE("' || name || '", '''')', ' || char(10) || ') FROM pragma_table_info('`+table+`')`)
+			for _, row := range column(t, db, `SELECT `+columns[0]+` AS line FROM "`+table+`"`) {
+				all.WriteString(table + row + "\n")
+			}
+		}
+		return all.String()
+	}
 	for _, table := range column(t, db, `SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'`) {
 		for _, row := range column(t, db, `SELECT r::text FROM "`+table+`" r`) {
 			all.WriteString(table + row + "\n")
