@@ -212,7 +212,7 @@ func (m *Main) handler() http.Handler {
 		outer.HandleFunc("/", nowhere)
 		root = outer
 	}
-	return m.ops.metrics.measure(m.leaving(m.recovering(strict(inTime(root)))))
+	return m.ops.metrics.measure(m.leaving(m.recovering(strict(newAdmission().admit(inTime(root))))))
 }
 
 // leaving ends the connection with the answer once this process drains: whoever
