@@ -1,6 +1,7 @@
 package delegation
 
 import (
+	"strings"
 	"time"
 
 	"github.com/kavach-dev/kavach/agent"
@@ -36,12 +37,17 @@ type Narrow struct {
 type Derived struct {
 	// Chain is the whole credential: hand over this, and never a private key.
 	Chain string
-	// LID and JTI are those of the new link.
-	LID string
+	// JTI is that of the new link.
 	JTI string
 	// Expires is its end, Clamped whether that is earlier than asked.
 	Expires time.Time
 	Clamped bool
+}
+
+// LID is the link id of the new link: the SHA-256 of what was signed.
+func (d Derived) LID() string {
+	link := d.Chain[strings.LastIndexByte(d.Chain, '~')+1:]
+	return linkID(link[:strings.LastIndexByte(link, '.')])
 }
 
 // Derive appends a link to a chain, offline: key is the holder's private key
@@ -102,8 +108,7 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 	}
 	text := append(append(s.text[:0], header...), '.')
 	text = jcs.AppendBase64URL(text, payload)
-	link := compact{signed: text}
-	signature, err := key.Sign(link.signed)
+	signature, err := key.Sign(text)
 	if err != nil {
 		return Derived{}, refuse(SignatureInvalid, DimensionKey, "the key does not sign")
 	}
@@ -113,8 +118,7 @@ func derive(parent string, key agent.PrivateKey, to agent.PublicKey, n Narrow, n
 		return Derived{}, refuse(TooLarge, "", "more than 8192 bytes a token or 57344 a chain")
 	}
 	return Derived{
-		Chain: parent + "~" + string(text), LID: link.lid(), JTI: p.jti,
-		Expires: time.Unix(p.exp, 0), Clamped: clamped,
+		Chain: parent + "~" + string(text), JTI: p.jti, Expires: time.Unix(p.exp, 0), Clamped: clamped,
 	}, nil
 }
 

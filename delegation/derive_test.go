@@ -28,7 +28,7 @@ func TestDerive(t *testing.T) {
 	chain := verified(t, derived.Chain)
 	links := chain.Links()
 	leaf := links[1]
-	if derived.LID != leaf.LID || derived.JTI != leaf.JTI || !derived.Expires.Equal(leaf.Expires) || derived.Clamped {
+	if derived.LID() != leaf.LID || derived.JTI != leaf.JTI || !derived.Expires.Equal(leaf.Expires) || derived.Clamped {
 		t.Errorf("Derive says %+v, the link is %+v", derived, leaf)
 	}
 	if leaf.Expires != now.Add(time.Minute) || leaf.Depth != 1 || leaf.MaxDepth != 2 || leaf.ClientID != reviewer || leaf.Confirmed {

@@ -51,7 +51,7 @@ func (c *delegateCmd) Run(w *world) error {
 	}
 	if c.JSON {
 		return w.printJSON(map[string]any{
-			"chain": derived.Chain, "token_id": derived.LID, "agent": narrow.ClientID, "confirmed": c.Card != "",
+			"chain": derived.Chain, "token_id": derived.LID(), "agent": narrow.ClientID, "confirmed": c.Card != "",
 			"expires_in": secondsLeft(derived.Expires, w.now()), "clamped": derived.Clamped,
 		})
 	}
