@@ -208,6 +208,9 @@ func (k *Keyring) ensure(ctx context.Context, want ...slot) error {
 func (k *Keyring) Refresh(ctx context.Context) error {
 	k.reading.Lock()
 	defer k.reading.Unlock()
+	// Whoever needs a key waits for this reading.
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
 	return k.load(ctx)
 }
 
@@ -231,6 +234,9 @@ func (k *Keyring) again(last *time.Time, pause time.Duration) *ring {
 		ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 		defer cancel()
 		_ = k.load(ctx) // Refresh, which the server calls too, says what is wrong
+		// Those who waited for it meanwhile do not begin another: a database that
+		// hangs would keep the last of them for as many timeouts as there are.
+		*last = k.cfg.Now()
 	}
 	return k.ring.Load()
 }
