@@ -89,7 +89,7 @@ func TestFaultGone(t *testing.T) {
 	book := newLedger(l)
 	l.begin()
 	time.Sleep(time.Second)
-	before := s.resident()
+	before, hands := s.resident(), s.metric("go_goroutines")
 	c.do("kill")
 	noticed := s.becomes(t, http.StatusServiceUnavailable)
 	gone, reads := time.Now(), 0
@@ -110,8 +110,11 @@ func TestFaultGone(t *testing.T) {
 		t.Errorf("without a database there was acknowledged %v", done)
 	}
 	after := s.resident()
-	if after-before > 64 {
+	if after-before > 128 { // two passwords being hashed
 		t.Errorf("memory went from %d to %d MiB", before, after)
+	}
+	if now := s.metric("go_goroutines"); now > hands+100 {
+		t.Errorf("goroutines went from %v to %v", hands, now)
 	}
 	c.do("start")
 	back := s.becomes(t, http.StatusOK)
