@@ -84,7 +84,7 @@ faults: deps
 
 # deps installs what the tests need and is silent about what is there already:
 # curl for the commands of README.md, a C compiler for the race detector, a
-# headless Chromium, PostgreSQL, and from npm the real clients, a second
+# headless Chromium, PostgreSQL, buildah, and from npm the real clients, a second
 # PostgreSQL and the runtime of Cloudflare's Workers. What cannot be installed
 # (no apt, no right to use it, no such package) it names; the tests that need it
 # are then skipped, or fail when CI is set.
@@ -96,6 +96,7 @@ deps:
 		need="$$need chromium-headless-shell"; \
 	[ -n "$$KAVACH_PG_BIN" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { command -v initdb && command -v postgres; } >/dev/null || \
 		need="$$need postgresql"; \
+	command -v buildah >/dev/null || need="$$need buildah"; \
 	if [ -n "$$need" ]; then \
 		sudo=''; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
 		if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
