@@ -21,7 +21,7 @@ type admission struct {
 // newAdmission leaves room for as many as may wait for a password (128 for each
 // processor, see people) and for as much else as keeps the processors busy.
 func newAdmission() *admission {
-	return &admission{most: 160 * int64(runtime.GOMAXPROCS(0))}
+	return &admission{most: 256 * int64(runtime.GOMAXPROCS(0))}
 }
 
 // admit answers 503 while too many requests are worked on. Those that wait for
