@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,6 +45,32 @@ func (d databaseURL) LogValue() slog.Value { return slog.StringValue(d.String())
 
 // file is the file of a database on SQLite.
 func (d databaseURL) file() (string, bool) { return strings.CutPrefix(string(d), "sqlite:") }
+
+// anybody reports whether what answers on PostgreSQL may be somebody else: the
+// server is on another machine, and nothing says whether it has to show who it
+// is. Who says sslmode=disable has said so.
+func (d databaseURL) anybody() bool {
+	u, err := url.Parse(string(d))
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return false
+	}
+	query := u.Query()
+	switch mode := cmp.Or(query.Get("sslmode"), os.Getenv("PGSSLMODE")); mode {
+	case "", "allow", "prefer":
+	default:
+		return false
+	}
+	// host=/DIR is a socket, and without a host there is one too.
+	for host := range strings.SplitSeq(cmp.Or(query.Get("host"), u.Host, os.Getenv("PGHOST")), ",") {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if host = strings.Trim(host, "[]"); host != "" && !strings.HasPrefix(host, "/") && !loopbackHost(host) {
+			return true
+		}
+	}
+	return false
+}
 
 // check refuses what names no kind of database that kavach speaks. What it
 // refuses it does not repeat: a password may be anywhere in it.

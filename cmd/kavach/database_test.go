@@ -93,6 +93,36 @@ func TestDatabaseURL(t *testing.T) {
 	}
 }
 
+// TestDatabaseAnybody: who connects to another machine says whom to believe.
+func TestDatabaseAnybody(t *testing.T) {
+	for _, name := range []string{"PGSSLMODE", "PGHOST"} {
+		t.Setenv(name, "")
+	}
+	for dsn, want := range map[databaseURL]bool{
+		"postgres://kavach@db.example/kavach":                       true,
+		"postgresql://kavach@db.example:5432/kavach?sslmode=prefer": true,
+		"postgres://kavach@localhost,db.example/kavach":             true,
+		"postgres://kavach@h1:5432,h2:5432/kavach":                  true,
+		"postgres:///kavach?host=db.example":                        true,
+		"postgres://kavach@db.example/kavach?sslmode=verify-full":   false,
+		"postgres://kavach@db.example/kavach?sslmode=disable":       false,
+		"postgres://kavach@localhost:5432/kavach":                   false,
+		"postgres://kavach@[::1]:5432/kavach":                       false,
+		"postgres://kavach@/kavach?host=/run/postgresql":            false,
+		"postgres:///kavach":                                        false,
+		"sqlite:kavach.db":                                          false,
+		"d1-bridge://edge.example":                                  false,
+	} {
+		if got := dsn.anybody(); got != want {
+			t.Errorf("%s: %v", dsn.Reveal(), got)
+		}
+	}
+	t.Setenv("PGSSLMODE", "verify-full")
+	if databaseURL("postgres://kavach@db.example/kavach").anybody() {
+		t.Error("PGSSLMODE is not read")
+	}
+}
+
 // TestResolveDatabase: from the flag, a file, or the folder; not from two, and
 // an error repeats nothing of what it refuses.
 func TestResolveDatabase(t *testing.T) {

@@ -163,6 +163,9 @@ func newLogger(form string, stderr io.Writer) *slog.Logger {
 // announce says where it serves and, while nobody can sign in, how to begin.
 func (m *Main) announce() {
 	w := m.world
+	if m.Config.DB.anybody() {
+		w.note("warning: nothing says who may answer as the database %s: add sslmode=verify-full to its address (docs/postgresql.md)", m.Config.DB)
+	}
 	if m.Config.Dev {
 		m.announceDev()
 		return
