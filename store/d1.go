@@ -155,6 +155,7 @@ func (w *d1Writer) room() error { return nil }
 func (w *d1Writer) reclaim(error) bool { return false }
 
 func (w *d1Writer) close() error {
+	w.client.closed.Store(true)
 	w.client.http.CloseIdleConnections()
 	return nil
 }

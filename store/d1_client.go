@@ -49,6 +49,8 @@ type d1Client struct {
 	token Token
 	http  *http.Client
 	until atomic.Int64 // Unix ms: not asked before, because of a 429
+
+	closed atomic.Bool // asked no more
 }
 
 func newD1Client(place d1Place, token Token) *d1Client {
@@ -94,6 +96,9 @@ func (c *d1Client) run(ctx context.Context, within time.Duration, statements []d
 
 // call sends one request.
 func (c *d1Client) call(ctx context.Context, url string, body any) ([]d1Result, error) {
+	if c.closed.Load() {
+		return nil, &d1Error{fate: d1Away, text: "the database is closed"}
+	}
 	if wait := time.Until(time.UnixMilli(c.until.Load())); wait > 0 {
 		return nil, &d1Error{fate: d1Away, text: fmt.Sprintf("too many requests; asked again in %s", wait.Round(time.Second))}
 	}

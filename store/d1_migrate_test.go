@@ -47,6 +47,15 @@ func TestD1OpenTogether(t *testing.T) {
 	if s.LogID() != ids[0] {
 		t.Errorf("log id %q became %q", ids[0], s.LogID())
 	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("a closed store answers")
+	}
+	if _, err := s.Append(t.Context(), []audit.Write{{Effects: []audit.Effect{s.Recorded("none")}}}, 1); err == nil {
+		t.Error("a closed store writes")
+	}
 }
 
 // A migration whose every request is cut, before it arrives or after it was

@@ -2,7 +2,9 @@
 // line of JSON when it is ready: {"url"}.
 // The first line of stdin is {"databases", "rest", "rows", "schema"}: how many, and the tokens.
 
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Miniflare } from "miniflare";
 
@@ -10,6 +12,9 @@ const input = createInterface({ input: process.stdin });
 const ended = new Promise((resolve) => input.once("close", resolve));
 const first = await new Promise((resolve) => input.once("line", resolve));
 const { databases, rest, rows, schema } = JSON.parse(first);
+
+// miniflare leaves its folder behind.
+const folder = (process.env.TMPDIR = mkdtempSync(join(tmpdir(), "kavach-d1-")));
 
 const module = (name, path) => ({ type: "ESModule", path: name, contents: readFileSync(new URL(path, import.meta.url), "utf8") });
 const host = new Miniflare({
@@ -23,4 +28,5 @@ const host = new Miniflare({
 console.log(JSON.stringify({ url: (await host.ready).href }));
 await ended;
 await host.dispose();
+rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 process.exit(0);

@@ -155,7 +155,9 @@ func start() (string, io.Closer, error) {
 	}
 	cmd := exec.Command(node, filepath.Join("test", "host.js"))
 	cmd.Dir = edge
-	cmd.Stderr = os.Stderr
+	// Not ours: `go test` would wait for whoever holds it.
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	in, err := cmd.StdinPipe() // stays open as long as this process lives
 	if err != nil {
 		return "", nil, err
@@ -180,7 +182,7 @@ func start() (string, io.Closer, error) {
 		err = json.Unmarshal(line, &ready)
 	}
 	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("workerd did not start: %w", err), cmd.Wait())
+		return "", nil, errors.Join(fmt.Errorf("workerd did not start: %w", err), cmd.Wait(), errors.New(said.String()))
 	}
 	return strings.TrimSuffix(ready.URL, "/"), in, nil
 }
