@@ -56,7 +56,7 @@ func prepare(cfg Config) (*Cluster, error) {
 		}
 	}
 	for _, dir := range []string{c.dir, c.run, filepath.Join(c.dir, "tls")} {
-		if err := os.MkdirAll(dir, 0o700); err == nil {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
 			err = handOver(dir)
 		}
 		if err != nil {
