@@ -5,8 +5,11 @@ import (
 	"syscall"
 )
 
-// dieWithUs has the kernel kill cmd when the thread that starts it ends, which
-// is at the latest when the test does, however that ends.
+// dieWithUs has the kernel kill cmd, or do to it what it says itself, when the
+// thread that starts it ends, which is at the latest when the test does, however
+// that ends.
 func dieWithUs(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	}
 }

@@ -135,13 +135,15 @@ func TestImage(t *testing.T) {
 	}
 	defer file.Close()
 	server.Stdout, server.Stderr = file, file
+	// Killed it would leave the server behind.
+	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	drained := make(chan struct{})
 	close(drained)
 	exited, err := spawn(server, drained)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Process.Kill()
+	defer server.Process.Signal(syscall.SIGTERM)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		resp, err := http.Get("http://" + ops + "/readyz")
 		if err == nil {
