@@ -140,10 +140,8 @@ func unverifiedParts(s *scratch, token string) ([]part, *Refusal) {
 		if refusal != nil {
 			return nil, refusal.at(i)
 		}
-		p.alg, p.typ = h.alg, h.typ
+		p.lid, p.alg, p.typ = text.lid(), h.alg, h.typ
 	}
-	last := len(chain) - 1
-	chain[last].lid = texts[last].lid() // nothing asks for the others
 	return chain, nil
 }
 

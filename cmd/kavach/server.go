@@ -233,7 +233,9 @@ func inTime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 		defer cancel()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		served := r.WithContext(ctx)
+		defer func() { r.Pattern = served.Pattern }() // measure looks at it
+		next.ServeHTTP(w, served)
 	})
 }
 
