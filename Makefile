@@ -25,9 +25,9 @@ run: build
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kavach ./cmd/kavach
 
-# End-to-end tests that run once more against three replicas on PostgreSQL: most
-# attacks, and what may happen once. make faults runs all of them so.
-ATTACKS := ^Test(Attacks|UsedCode|OnceOn.*)$$
+# The experiments that want the machine for themselves: make faults runs them at
+# full length, and `cd e2e && go test -v -run '$(FAULTS)' .` in short.
+FAULTS := ^(TestFault|TestReplicas|TestLinearizable)
 
 # The authorization server, the API, the MCP tools and the sign-in run once more
 # on PostgreSQL, whatever their tests ask.
@@ -35,8 +35,8 @@ test: deps
 	go test ./...
 	KAVACH_TEST_STORE=postgres go test -timeout 20m ./authz ./api ./mcp ./people
 	cd examples && go test -count=1 -timeout 20m ./...
-	cd e2e && go test -count=1 -timeout 20m ./...
-	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 20m -run '$(ATTACKS)' .
+	cd e2e && go test -count=1 -timeout 20m -skip '$(FAULTS)' ./...
+	cd e2e && go test -count=1 -timeout 20m -run '^TestFaultKill' .
 
 check: deps
 	@echo 'check: gofmt'
@@ -73,11 +73,8 @@ DURATION ?= 1h
 laws:
 	KAVACH_LAWS=$(DURATION) go test -count=1 -timeout 0 -v -run '^TestLawsLong$$' ./delegation
 
-# What runs longer there than in `make test`.
-FAULTS := ^(TestFault|TestReplicas|TestLinearizable)
-
-# The experiments that tests run in short, each with a line of figures, and every
-# end-to-end test against three replicas on PostgreSQL.
+# Every experiment with a line of figures, then every other end-to-end test
+# against three replicas on PostgreSQL.
 faults: deps
 	cd e2e && KAVACH_FAULTS=long go test -count=1 -timeout 0 -v -run '$(FAULTS)' .
 	cd e2e && KAVACH_E2E_STORE=replicas go test -count=1 -timeout 0 -skip '$(FAULTS)' .
