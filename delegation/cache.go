@@ -46,9 +46,8 @@ type family struct {
 }
 
 // step names a prefix by what it adds to another, nil for a root: the text of one
-// token. So two prefixes are the same if and only if all their bytes are. To
-// compare them costs a tenth of hashing them with SHA-256, which for eight tokens
-// was a seventh of a signature.
+// token. So two prefixes are the same if and only if all their bytes are, and to
+// compare them costs less than to hash them.
 type step struct {
 	above *prefix
 	token string

@@ -276,12 +276,8 @@ func TestFaultManyConnections(t *testing.T) {
 }
 
 // TestFaultOverload is E15: five times as much as it can do is refused in time
-// and properly, what can be done is done, and afterwards all is as before. It
-// takes the whole machine for itself, so it runs at full length alone.
+// and properly, what can be done is done, and afterwards all is as before.
 func TestFaultOverload(t *testing.T) {
-	if !long() {
-		t.Skip("runs in make faults")
-	}
 	s := startIn(t, site{Data: t.TempDir() + "/data"}, loadFlags...)
 	machine := s.machine(t)
 	normal := newAsker(s, machine)

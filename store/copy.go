@@ -281,7 +281,7 @@ func (c *copier) complete(ctx context.Context, closed string, entry *audit.Draft
 // settle waits for whoever began to write before the database was closed and
 // does not lock the head: narrowing Changes without the log, on PostgreSQL.
 func (s *Store) settle(ctx context.Context) error {
-	if s.read.questions {
+	if s.read.sqlite {
 		return nil
 	}
 	var n int

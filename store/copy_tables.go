@@ -157,7 +157,7 @@ func (t *table) insert(s *Store, rows *batch) audit.Effect {
 // elements is the FROM that makes rows of the JSON array $1, each one column
 // named value.
 func (s *Store) elements() string {
-	if s.read.questions {
+	if s.read.sqlite {
 		return `json_each($1)`
 	}
 	return `json_array_elements(CAST(CAST($1 AS TEXT) AS json))`

@@ -123,7 +123,7 @@ func d1Reader(client *d1Client) *reader {
 	db := sql.OpenDB(d1Connector{client})
 	db.SetMaxOpenConns(d1Connections)
 	db.SetMaxIdleConns(d1Connections)
-	return &reader{db: db, questions: true}
+	return &reader{db: db, sqlite: true}
 }
 
 // d1Writer is the write path on D1. There is no connection and no transaction

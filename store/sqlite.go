@@ -89,7 +89,7 @@ func openReader(path, mode string) (*reader, error) {
 	// Readers do not block in WAL mode; the bound is memory.
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(8)
-	return &reader{db: db, questions: true}, nil
+	return &reader{db: db, sqlite: true}, nil
 }
 
 // openSQLite opens the file at path, creating it unless cfg is ReadOnly.

@@ -191,10 +191,10 @@ func effect(rows int64, query string, args ...any) audit.Effect {
 
 // reader is the pool for reads. Queries are written with $1 placeholders.
 type reader struct {
-	db        *sql.DB
-	questions bool          // SQLite and D1 number with ?1
-	limit     time.Duration // how long a read may take, 0: as long as its ctx lets it
-	idle      int           // connections that are kept, if there is a limit
+	db     *sql.DB
+	sqlite bool          // the dialect of SQLite and D1, which number with ?1
+	limit  time.Duration // how long a read may take, 0: as long as its ctx lets it
+	idle   int           // connections that are kept, if there is a limit
 }
 
 // Query runs a read that returns rows.
@@ -232,7 +232,7 @@ func (r *reader) bound(ctx context.Context) context.Context {
 }
 
 func (r *reader) spell(query string) string {
-	if r.questions {
+	if r.sqlite {
 		return placeholders(query)
 	}
 	return query
